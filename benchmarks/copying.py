@@ -1,10 +1,10 @@
-"""How fast an index is copied, against how fast the slower of its two stores writes at all; and in how much memory.
+"""Measure the speed of a copy, relative to the writes of the slower of its two stores, and its memory.
 
-Made chunks, four to a record, are written into both stores by as many threads as a copy has: that is what each store's
-own write path gives. Then one is copied into an empty place of the other, and back, and into a Parquet file and back.
-Rounds are interleaved; a ratio is the median of the rounds' ratios. The rate of a copy is that until all is written;
-the check at the end is told apart. Each size runs in a process of its own, whose greatest memory is read; the servers
-and engines have theirs.
+Synthetic chunks, four per record, are written into both stores by as many threads as a copy has: this gives the rate of
+each store's own write path. Then one is copied into an empty place of the other, and back, and into a Parquet file and
+back. Rounds are interleaved; a ratio is the median of the rounds' ratios. The rate of a copy is measured until all is
+written; the check at the end is reported separately. Each size runs in its own process, whose peak memory is read;
+servers and engines run in other processes.
 
     make bench-copy
     .venv/bin/python benchmarks/copying.py --rows 1000000 --rounds 1 --ways postgres:file file:postgres
@@ -34,18 +34,18 @@ from harrier_core.migration import CopyReport, copy
 SPACE = EmbeddingSpace("made", None, "w", "t", 640, "last token", "l2", "{text}")
 TEXT = " ".join(f"word{number}" for number in range(100))
 STORES = ("postgres", "edge")
-WRITE, THREADS = 1_000, 4  # chunks at once, and threads, as a copy has them
+WRITE, THREADS = 1_000, 4  # chunks at once, and threads, as in a copy
 
 
 def store_of(kind: str, folder: Path, name: str) -> PgVectorStore | QdrantStore:
-    """An embedded store, in float32, so that both sides write the same bytes."""
+    """Return an embedded store in float32, so that both sides write the same bytes."""
     if kind == "postgres":
         return PgVectorStore.embedded(folder / "postgres", table=name, precision="float32")
     return QdrantStore.embedded(folder / "edge", collection=name)
 
 
 def writes(rows: int) -> Iterator[Write]:
-    """Made chunks, as an ingest would write them."""
+    """Yield the chunks in writes as large as those of a copy."""
     vectors = np.random.default_rng(0).normal(size=(WRITE, SPACE.dimensions)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     made = chunks(rows)
@@ -57,7 +57,7 @@ def writes(rows: int) -> Iterator[Write]:
 
 
 def chunks(rows: int) -> Iterator[Chunk]:
-    """Records of four chunks, so that none is cut by a write."""
+    """Yield synthetic chunks, four per record, so that no write splits a record."""
     for number in range(0, rows, 4):
         for own in range(min(4, rows - number)):
             record = Record(f"record-{number:09}", TEXT, {"number": number, "lang": "en", "topic": f"t{number % 97}"})
@@ -65,7 +65,7 @@ def chunks(rows: int) -> Iterator[Chunk]:
 
 
 def own_rate(opened: OpenStore, rows: int) -> float:
-    """Chunks a second that a store writes; what is to be written is made while it writes."""
+    """Return the chunks a second that a store writes; the chunks are generated while it writes."""
     begin = time.perf_counter()
     with ThreadPoolExecutor(THREADS) as threads:
         ahead = []
@@ -79,7 +79,7 @@ def own_rate(opened: OpenStore, rows: int) -> float:
 
 
 def measure(rows: int, rounds: int, ways: list[tuple[str, str]]) -> None:
-    """One size: the stores' own rates, and all ways between them."""
+    """Measure one size: the stores' own rates, and all ways between them."""
     ratios: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     checks: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     kinds = [kind for kind in STORES if any(kind in way for way in ways)]
@@ -92,7 +92,7 @@ def measure(rows: int, rounds: int, ways: list[tuple[str, str]]) -> None:
                     opened.callback(store.drop)
                 rates = {kind: own_rate(store.open(SPACE, create=True), rows) for kind, store in made.items()}
                 own = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in rates.items())
-                print(f"  round {number + 1}: {own} chunks a second of their own, {peak():.0f} MB", flush=True)
+                print(f"  round {number + 1}: {own} chunks a second by themselves, {peak():.0f} MB", flush=True)
                 places: dict[str, VectorStore | Path] = {**made, "file": Path(folder, "copied.parquet")}
                 for one, other in ways:
                     target = places[other] if other == "file" else store_of(other, Path(folder), f"copy{number}")
@@ -111,7 +111,7 @@ def measure(rows: int, rounds: int, ways: list[tuple[str, str]]) -> None:
         found, check = ratios[way], statistics.median(checks[way])
         print(
             f"  {way[0]} to {way[1]}, copy / the slower store's own writes: {statistics.median(found):.2f} "
-            f"({min(found):.2f} to {max(found):.2f}); the check takes {check:.2f} of the time of the writing"
+            f"({min(found):.2f} to {max(found):.2f}); the check takes {check:.2f} of the writing time"
         )
 
 
@@ -129,14 +129,14 @@ def copied(source: VectorStore | Path, target: VectorStore | Path) -> tuple[floa
 
 
 def peak() -> float:
-    """The greatest memory of this process so far, in MB."""
+    """Return the peak memory of this process so far, in MB."""
     said = Path("/proc/self/status").read_text(encoding="utf-8")
     [line] = [each for each in said.splitlines() if each.startswith("VmHWM")]
     return int(line.split()[1]) / 1_024
 
 
 def main() -> None:
-    """Measure each size in a process of its own."""
+    """Measure each size in its own process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,11 +1,11 @@
-"""How fast the Encoder is on a CPU, against sentence-transformers and against bare matrix products, in one run.
+"""Measure the Encoder on a CPU against sentence-transformers and against bare matrix products, in one run.
 
-With `--model FOLDER`, that model encodes all texts. Without, the models have the shape of harrier-270m and random
-weights, on which speed does not depend; for documents it has fewer layers, on whose number their ratios do not depend.
-Both sides compute in float32. As it is shipped, sentence-transformers takes the checkpoint's bfloat16, which is several
-times slower on a CPU without bfloat16 units: that is measured beside it, and so is the Encoder in bfloat16 where the
-CPU has such units. Each loaded model has a process of its own, for pools of threads beside each other slow down both.
-Rounds are interleaved, after a first one that is not counted; a ratio is the median of the rounds' ratios.
+With `--model FOLDER`, that model encodes all texts. Without it, the models have the shape of harrier-270m and random
+weights, which do not affect speed; for documents the model has fewer layers, which does not affect the ratios. Both
+sides compute in float32. As shipped, sentence-transformers uses the checkpoint's bfloat16, which is several times
+slower on a CPU without bfloat16 units: this is measured as well, and so is the Encoder in bfloat16 where the CPU has
+such units. Each loaded model has its own process, because two thread pools in one process slow down each other. Rounds
+are interleaved, after a first one that is not counted; a ratio is the median of the rounds' ratios.
 
     make bench-encode MODEL=folder
 """
@@ -34,10 +34,10 @@ from harrier_core.device import multiplies_bfloat16
 THEIRS, SHIPPED, BARE = "sentence-transformers", "sentence-transformers as shipped", "matrix products alone"
 OURS, HALF = "Encoder", "Encoder, bfloat16"
 DOCUMENTS, QUERIES, VECTORS = "documents", "queries", "vectors"
-SIZES = (32, 1, 4, 8, 16)  # of their batches; the first is the default
+SIZES = (32, 1, 4, 8, 16)  # their batch sizes; the first is the default
 
 Runs = dict[str, Callable[[], Any]]
-_runs: Runs = {}  # of a contestant's process
+_runs: Runs = {}  # of each contestant's process
 
 
 def main() -> None:
@@ -89,24 +89,24 @@ def enter(load: Callable[[], Runs]) -> None:
 
 
 def names_of_runs() -> list[str]:
-    """The devices to time."""
+    """Return the runs to time."""
     return [name for name in _runs if ": " in name]
 
 
 def timed(name: str) -> float:
-    """How long one run takes; of queries one that follows another, after a pause the first takes its time."""
+    """Return the time of one run. Queries run twice, because the first run after a pause is slow."""
     if "queries" in name:
         _runs[name]()
     return seconds(_runs[name])
 
 
 def result(name: str) -> Any:
-    """The result of one run."""
+    """Return the result of one run."""
     return _runs[name]()
 
 
 def load_theirs(model: str, texts: list[str] | None, asked: list[str] | None, name: str) -> Runs:
-    """sentence-transformers in float32 or as it is shipped, for documents or for queries."""
+    """Set up sentence-transformers in float32 or as shipped, for documents or for queries."""
     settings = {"dtype": torch.float32} if name == THEIRS else {}
     encode = SentenceTransformer(model, device="cpu", model_kwargs=settings).encode
     if texts is not None and name == SHIPPED:
@@ -123,7 +123,7 @@ def load_theirs(model: str, texts: list[str] | None, asked: list[str] | None, na
 
 
 def load_ours(model: str, texts: list[str] | None, asked: list[str] | None, name: str) -> Runs:
-    """Our Encoder, in one number format, for documents or for queries."""
+    """Set up our Encoder in one dtype, for documents or for queries."""
     encoder = Encoder(model, device="cpu", dtype="float32" if name == OURS else "bfloat16", task=TASK)
     if texts is not None:
         return {
@@ -140,37 +140,37 @@ def load_ours(model: str, texts: list[str] | None, asked: list[str] | None, name
 
 
 def load_bare(shape: dict[str, Any], tokens: int) -> Runs:
-    """The matrix products that documents need, and nothing else."""
+    """Set up the matrix products that documents need, and nothing else."""
     run = products(shape, "cpu", torch.float32, 1_024)
     return {f"documents: {BARE}": lambda: run(tokens)}
 
 
 def shape_of(folder: Path) -> dict[str, Any]:
-    """The numbers of a model that decide its products."""
+    """Return the dimensions of a model that determine its matrix products."""
     shape: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return shape
 
 
 def say(encoder: Encoder, shape: dict[str, Any], texts: list[str], asked: list[str]) -> int:
-    """What runs; back come the tokens of the documents."""
+    """Print the setup, and return the token counts of the documents."""
     counts, instruction = encoder.count_tokens(texts), own_tokens(encoder, encoder.prompt(""))
     short = statistics.mean(own_tokens(encoder, query) for query in asked)
     layers = shape["num_hidden_layers"]
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, documents with {layers} layers")
     print(f"{len(texts)} documents, {sum(counts):,} tokens, {min(counts)} to {max(counts)} each")
-    print(f"64 queries of {short:.1f} tokens on average, behind an instruction of {instruction}")
+    print(f"64 queries of {short:.1f} tokens on average, after an instruction of {instruction}")
     return sum(counts)
 
 
 def compare(pools: dict[tuple[str, str], ProcessPoolExecutor]) -> None:
-    """How far the vectors are apart."""
+    """Print the largest differences between the vectors."""
     for kind in (DOCUMENTS, QUERIES):
         expected, own = (pools[side, kind].submit(result, VECTORS).result() for side in (THEIRS, OURS))
-        print(f"{kind}: largest difference of a number to {THEIRS} in float32 {np.abs(expected - own).max():.1e}")
+        print(f"{kind}: largest difference of a component to {THEIRS} in float32 {np.abs(expected - own).max():.1e}")
 
 
 def table(rounds: list[dict[str, float]]) -> None:
-    """Times, and ratios with their aims."""
+    """Print times, and ratios with their targets."""
     medians = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
     for name, time in medians.items():
         print(f"{name:58}{time:9.4f} s")
@@ -196,7 +196,7 @@ def table(rounds: list[dict[str, float]]) -> None:
             continue
         ratios = sorted(each[slow] / each[fast] for each in rounds)
         told = f"{slow} / {fast.partition(': ')[2]}"
-        aimed = f"; aim {aim}" if aim else ""
+        aimed = f"; target {aim}" if aim else ""
         print(f"{told:72}{statistics.median(ratios):6.2f}  ({ratios[0]:.2f} to {ratios[-1]:.2f}{aimed})")
 
 

@@ -1,7 +1,7 @@
-"""A worked case of `harrier_core.evaluation`: 2,800 manual pages in four languages, and a small trained model.
+"""Evaluate a worked case with `harrier_core.evaluation`: 2,800 manual pages in four languages, and a small model.
 
-The model is one of sentence-transformers, such as all-MiniLM-L6-v2. It is neither Harrier nor one that was trained with
-instructions. Debian's packages are fetched once, and vectors are kept.
+The model is one of sentence-transformers, such as all-MiniLM-L6-v2. It is not Harrier, and was not trained with
+instructions. Debian's packages are downloaded once, and vectors are kept.
 
     make bench-eval CORPUS=folder MODEL=folder    # writes report.html and report.json to CORPUS
 """
@@ -25,10 +25,10 @@ _CHUNKING = Chunking(tokens=100)  # of five characters each, as the Retriever co
 
 
 class Instructed(Retriever):
-    """A Retriever that puts an instruction before queries, where one is given."""
+    """Put an instruction before each query, if one is given."""
 
     def submit_queries(self, texts: Iterable[str], *, task: object = None) -> Future[Encoded]:
-        """Encode them as Harrier's prompts are made."""
+        """Encode queries with prompts in Harrier's format."""
         if isinstance(task, Task):
             texts = [f"Instruct: {task.instruction}\nQuery: {text}" for text in texts]
         return self.submit_documents(texts)

@@ -1,10 +1,10 @@
-"""Measure the reading of files: their texts beside those of other readers, the time of two runs, and memory.
+"""Measure the reading of files: their texts compared with those of other readers, the times of three runs, and memory.
 
 The corpus is 2,000 pages of Debian's handbook in four languages, each page in one of ten formats, and some of Debian's
-manuals as PDF. It is made once, in some ten minutes, by pandoc from Debian's packages, which apt-get fetches.
+manuals as PDF. pandoc creates it once, in some ten minutes, from Debian's packages, which apt-get downloads.
 
-    make bench-files CORPUS=folder                 # pandoc, pdftotext and apt-get are needed
-    make bench-files CORPUS=folder MODEL=folder    # whose tokenizer cuts the texts; a tiny stand-in by default
+    make bench-files CORPUS=folder                 # needs pandoc, pdftotext and apt-get
+    make bench-files CORPUS=folder MODEL=folder    # cuts with its tokenizer; a tiny stand-in by default
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from harrier_core.embedder import Around
 from harrier_core.testing import build_model
 
 LANGUAGES = {"en-US": "en", "de-DE": "de", "fr-FR": "fr", "ja-JP": "ja"}
-FORMATS = {  # suffix: what pandoc calls it
+FORMATS = {  # suffix: pandoc's name of the format
     "html": "html",
     "docx": "docx",
     "odt": "odt",
@@ -48,7 +48,7 @@ FORMATS = {  # suffix: what pandoc calls it
     "ipynb": "ipynb",
 }
 PACKAGES = ("debian-handbook", "debian-faq", "debian-faq-de", "debian-faq-fr", "debian-policy", "debian-reference-ja")
-# Formats that pandoc writes and does not read: the page that they were made from is compared.
+# Formats that pandoc writes but does not read: the original page is compared.
 UNREAD = frozenset(["pptx"])
 
 
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def make(corpus: Path, pages: int) -> None:
-    """Write the files, and beside them what each should say."""
+    """Write the files, and next to each its expected text."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=folder, check=True, stderr=subprocess.DEVNULL)
         for package in Path(folder).glob("*.deb"):
@@ -95,7 +95,7 @@ def make(corpus: Path, pages: int) -> None:
 
 
 def chosen(docs: Path, corpus: Path, pages: int) -> Iterator[tuple[Path, Path]]:
-    """Yield pages, and the files that they become."""
+    """Yield pages, and the files to write them to."""
     for folder, language in LANGUAGES.items():
         found = sorted((docs / "debian-handbook/html" / folder).glob("*.html"), key=lambda each: -each.stat().st_size)
         for suffix in FORMATS:
@@ -104,7 +104,7 @@ def chosen(docs: Path, corpus: Path, pages: int) -> Iterator[tuple[Path, Path]]:
 
 
 def convert(page: Path, file: Path) -> None:
-    """Write a page in the format that a file's suffix says."""
+    """Write a page in the format of the file's suffix."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".html":
         shutil.copy(page, file)
@@ -118,7 +118,7 @@ def convert(page: Path, file: Path) -> None:
 
 
 def compare(corpus: Path) -> None:
-    """Print how many words each format's texts have in common with those that another reader finds."""
+    """Print the share of words that each format's texts have in common with those of another reader."""
     shared: dict[str, list[float]] = {}
     rejected: Counter[str] = Counter()
     unread = 0
@@ -144,7 +144,7 @@ def compare(corpus: Path) -> None:
 
 
 def reference(file: Path) -> str | None:
-    """Return the text that another reader finds in a file, or None if it finds none."""
+    """Return another reader's text of a file, or None if it cannot read the file."""
     if file.suffix == ".pdf":
         command = ["pdftotext", "-q", str(file), "-"]
     else:
@@ -157,12 +157,12 @@ def reference(file: Path) -> str | None:
 
 
 def words(text: str) -> Counter[str]:
-    """Return the words of a text; of scripts without spaces, its characters."""
+    """Return the words of a text, or its characters in scripts without spaces."""
     return Counter(re.findall(r"[぀-ヿ一-鿿]|[^\W_぀-ヿ一-鿿]+", text.casefold()))
 
 
 def alike(ours: Counter[str], theirs: Counter[str]) -> float:
-    """Return twice the words in common, of all words of both."""
+    """Return F1: twice the number of common words, divided by the number of words in both."""
     both = ours.total() + theirs.total()
     return 2 * (ours & theirs).total() / both if both else 1.0
 
@@ -171,10 +171,10 @@ def alike(ours: Counter[str], theirs: Counter[str]) -> float:
 
 
 class Tokenizing(Around):
-    """An encoder whose tokens are true, and whose vectors cost nothing."""
+    """Count tokens with the real tokenizer, and return vectors that cost nothing."""
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Return one and the same vector for all."""
+        """Return the same vector for all texts."""
         number = len(list(texts))
         vectors = np.zeros((number, self.dimensions), np.float32)
         vectors[:, 0] = 1
@@ -184,8 +184,8 @@ class Tokenizing(Around):
 
 
 def time_runs(corpus: Path, model: Path | None) -> None:
-    """Print the times of three runs, each a process of its own, and the most memory that each took."""
-    print("\ningest into Postgres with vectors that cost nothing, a process each\n")
+    """Print the times of three runs, each in its own process, and the peak memory of each."""
+    print("\ningest into Postgres with vectors that cost nothing, each run in its own process\n")
     with tempfile.TemporaryDirectory() as folder:
         for name in ("first", "second", "third"):
             more = ["--model", str(model)] if model else []
@@ -209,7 +209,7 @@ def run(files: Path, folder: Path, model: Path | None) -> None:
     ours, theirs = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(
         f"{seconds:8.2f} s   {report.written:,} chunks written, {report.unchanged:,} unchanged, "
-        f"{len(report.rejected)} rejected; {ours:,.0f} MB, and {theirs:,.0f} MB the largest of its children"
+        f"{len(report.rejected)} rejected; {ours:,.0f} MB, and {theirs:,.0f} MB in its largest child process"
     )
 
 

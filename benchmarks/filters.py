@@ -1,9 +1,9 @@
-"""Measure what a condition costs a vector search, by how many rows meet it: as the kit bounds the index, and unbounded.
+"""Measure the cost of a condition to a vector search, by the share of matching rows, with and without the kit's limit.
 
-One table of an embedded PostgreSQL, whose vectors lie in a thousand heaps. Chances meet the first conditions, so that
-those rows lie everywhere; the others are met by the rows of some heaps, and the query is near other ones: a language,
-or a customer, that the question is not about. "Unbounded" is pgvector's own limit for what its index looks at, 20,000
-rows. "Exact" compares all rows that meet the condition, found as the planner likes. Rounds are interleaved.
+There is one table in an embedded PostgreSQL, with its vectors in a thousand clusters. Random rows meet the first
+conditions. The others are met by the rows of some clusters, and the query is near other clusters: a language, or a
+customer, that the question is not about. "Unbounded" uses pgvector's own limit of visited rows, 20,000. "Exact"
+compares all rows that meet the condition, and the planner decides how to find them. Rounds are interleaved.
 
     make bench-filters
 """
@@ -49,21 +49,21 @@ def main() -> None:
         print(f"{options.rows:,} rows of {SPACE.dimensions} dimensions, {options.rounds} rounds")
         for place in ("anywhere", "elsewhere"):
             for share in SHARES:
-                own = int(HEAPS * 0.9) if place == "elsewhere" else 0  # heaps that no condition of this kind is met in
+                own = int(HEAPS * 0.9) if place == "elsewhere" else 0  # clusters in which no such condition is met
                 queries = beside(heaps[own + chance.integers(0, HEAPS - own, options.rounds)], chance)
                 for k in KS:
                     compare(opened, queries, f"{place} {share:g}", k)
 
 
 def write(opened: OpenTable, begin: int, chance: np.random.Generator, heaps: Any) -> None:
-    """Two thousand rows, a record each."""
+    """Write two thousand rows, one per record."""
     number, draws = 2_000, chance.random(2_000)
     of = chance.integers(0, len(heaps), number)
     vectors = beside(heaps[of], chance)
     chunks = []
     for row, (draw, heap) in enumerate(zip(draws, of.tolist(), strict=True)):
         met = {f"anywhere {share:g}": bool(draw < share) for share in SHARES}
-        # The last tenth of the heaps meets none of these, and each of the others as many as it must.
+        # All rows of the first clusters meet these conditions, and no row of the last tenth does.
         met |= {f"elsewhere {share:g}": bool(heap < min(0.9, share) * len(heaps)) for share in SHARES}
         record = Record(f"r{begin + row}", "a text", met)
         chunks.append(Chunk.of(record, 0, 0, record.text))
@@ -72,13 +72,13 @@ def write(opened: OpenTable, begin: int, chance: np.random.Generator, heaps: Any
 
 
 def beside(centres: Any, chance: np.random.Generator) -> Any:
-    """A vector near each of them, at unit length."""
+    """Return a vector of unit length near each of them."""
     vectors = (centres + chance.normal(size=centres.shape)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def compare(opened: OpenTable, queries: Any, field: str, k: int) -> None:
-    """One condition's row of the table."""
+    """Measure one condition, and print its row of the table."""
     where = parse({field: True})
     took: dict[str, list[float]] = {"kit": [], "unbounded": [], "exact": []}
     found = dict.fromkeys(took, 0)
@@ -104,7 +104,7 @@ def compare(opened: OpenTable, queries: Any, field: str, k: int) -> None:
     )
 
 
-def unbounded(opened: Opened, search: Search) -> bool:  # noqa: ARG001  # in the place of near.is_bounded
+def unbounded(opened: Opened, search: Search) -> bool:  # noqa: ARG001  # replaces near.is_bounded
     """Leave the limit to pgvector."""
     return False
 

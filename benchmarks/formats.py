@@ -1,8 +1,8 @@
-"""What number formats cost on trained weights: the cosine of each vector to its own in float32.
+"""Measure the cost of number formats on trained weights: the cosine of each vector to the same one in float32.
 
-Eight bits are not offered, and this shows why: sentence-transformers' model with its weights rounded to them, by row
-and in groups of 32, and with the inputs of its products as well. Then, what it costs to search documents of one format
-by queries of another; and in a fresh process, how long the first query takes, and how much memory.
+This also shows why 8-bit formats are not offered: it rounds the weights of sentence-transformers' model to 8 bits, by
+row and in groups of 32, and the inputs of its products as well. It then measures searches of documents in one dtype by
+queries in another, and the time and memory of the first query in a fresh process.
 
     make bench-formats MODEL=folder
 """
@@ -35,8 +35,8 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a folder with trained weights")
-    parser.add_argument("--device", help="for both sides; chosen by the Encoder unless given")
-    parser.add_argument("--tokens", type=int, default=6_000, help="of texts made of the sentences, for the search")
+    parser.add_argument("--device", help="for both sides; chosen by the Encoder by default")
+    parser.add_argument("--tokens", type=int, default=6_000, help="number of texts in the search")
     options = parser.parse_args()
     with (
         Encoder(options.model, device="cpu", dtype=FLOAT) as exact,
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def formats(model: str, exact: Encoder, half: Encoder, texts: list[str]) -> None:
-    """Each format's cosines to float32."""
+    """Print the cosines of each format to float32."""
     own = {"documents": exact.encode_documents(texts), "queries": exact.encode_queries(texts)}
     prompts = {"documents": "", "queries": exact.prompt("")}
 
@@ -72,16 +72,16 @@ def formats(model: str, exact: Encoder, half: Encoder, texts: list[str]) -> None
         for name, vectors in (
             ("bfloat16, Encoder", encode(texts)),
             ("bfloat16, sentence-transformers", theirs(role, torch.bfloat16)),
-            ("weights of 8 bits, a scale a row", theirs(role, torch.float32, whole_weights(None))),
-            ("weights of 8 bits, a scale for 32", theirs(role, torch.float32, whole_weights(GROUP))),
-            ("weights and inputs of 8 bits, a scale for 32", theirs(role, torch.float32, whole_products)),
+            ("8-bit weights, a scale per row", theirs(role, torch.float32, whole_weights(None))),
+            ("8-bit weights, a scale per 32 values", theirs(role, torch.float32, whole_weights(GROUP))),
+            ("8-bit weights and inputs, a scale per 32 values", theirs(role, torch.float32, whole_products)),
         ):
             kept = np.quantile((vectors * expected).sum(axis=1), list(QUANTILES.values()))
             print(f"{role + ', ' + name:68}" + "".join(f"{each:10.5f}" for each in kept))
 
 
 def whole_weights(group: int | None) -> Callable[[torch.nn.Module], None]:
-    """Return what rounds the weights of all projections."""
+    """Return a function that rounds the weights of all projections."""
 
     @torch.inference_mode()
     def alter(model: torch.nn.Module) -> None:
@@ -93,7 +93,7 @@ def whole_weights(group: int | None) -> Callable[[torch.nn.Module], None]:
 
 
 def whole_products(model: torch.nn.Module) -> None:
-    """Round the weights of all projections, and what they are multiplied with."""
+    """Round the weights of all projections, and their inputs."""
     whole_weights(GROUP)(model)
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -101,7 +101,7 @@ def whole_products(model: torch.nn.Module) -> None:
 
 
 def whole(numbers: Tensor, group: int | None) -> Tensor:
-    """Return the numbers as whole ones of eight bits give them, with a scale for each row or group."""
+    """Return the values after rounding to 8-bit integers, with a scale for each row or group."""
     grouped = numbers.reshape(-1, group or numbers.shape[-1])
     scales = (grouped.abs().amax(dim=-1, keepdim=True) / STEPS).clamp(min=1e-12)
     rounded: Tensor = (grouped / scales).round() * scales
@@ -109,13 +109,13 @@ def whole(numbers: Tensor, group: int | None) -> Tensor:
 
 
 def mixing(exact: Encoder, half: Encoder, texts: list[str]) -> None:
-    """How many of the ten nearest documents stay, when queries or documents are in bfloat16."""
+    """Print the share of the ten nearest documents that stays when queries or documents are in bfloat16."""
     asked = [*PROSE]
     found = {FLOAT: exact, HALF: half}
     stored = {name: encoder.encode_documents(texts) for name, encoder in found.items()}
     sought = {name: encoder.encode_queries(asked) for name, encoder in found.items()}
     nearest = {(q, d): np.argsort(-(sought[q] @ stored[d].T), axis=1)[:, :10] for q in found for d in found}
-    print(f"\nof the ten nearest of {len(texts)} documents to {len(asked)} queries, all in float32, stay:")
+    print(f"\nshare that stays of the ten nearest of {len(texts)} documents to {len(asked)} queries in float32:")
     for (q, d), rows in nearest.items():
         same = [len({*row} & {*right}) / 10 for row, right in zip(rows, nearest[FLOAT, FLOAT], strict=True)]
         if (q, d) != (FLOAT, FLOAT):
@@ -123,16 +123,16 @@ def mixing(exact: Encoder, half: Encoder, texts: list[str]) -> None:
 
 
 def first_query(model: str) -> None:
-    """Where the seconds of the first query go, each time in a fresh process; and its memory beside the files' size."""
+    """Print the time of the first query by stage, in fresh processes, and its memory next to the file size."""
     weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
     begin = time.perf_counter()
     for file in Path(model).glob("*.safetensors"):
         with file.open("rb", buffering=0) as stream:
             while stream.read(1 << 24):
                 pass
-    print(f"\nreading {weights / 1e6:,.0f} MB of weights, from the system's cache: {time.perf_counter() - begin:.2f} s")
+    print(f"\nreading {weights / 1e6:,.0f} MB of weights from the page cache: {time.perf_counter() - begin:.2f} s")
     for name, program in (("with float32", FLOAT), ("with bfloat16", HALF)):
-        for _ in range(2):  # files of a first one may come from the disk
+        for _ in range(2):  # the first process may read files from disk
             told = subprocess.run(
                 [sys.executable, "-c", _FIRST, model, program], capture_output=True, check=True, text=True
             )
@@ -140,7 +140,7 @@ def first_query(model: str) -> None:
 
 
 def long_texts(model: str) -> None:
-    """How long texts of many tokens take, and how much memory, each in a process of its own that is warm."""
+    """Print the time and memory of long texts, each in its own warmed-up process."""
     print("\nlong texts, float32: tokens, seconds, tokens a second, peak memory beyond that of a short text")
     for tokens in (512, 8_192, 32_760):
         command = [sys.executable, "-c", _LONG, model, str(tokens)]

@@ -1,7 +1,8 @@
-"""How fast the Encoder is on a GPU: tokens a second, their share of bare matrix products, latencies, memory, a profile.
+"""Measure the Encoder on a GPU: tokens a second, compared with bare matrix products; latencies, memory and a profile.
 
-Models of the shapes of harrier-270m and harrier-0.6b with random weights, in bfloat16, against sentence-transformers as
-shipped and with the best batch size. It needs torch 2.11 or later, transformers and sentence-transformers.
+The models have the shapes of harrier-270m and harrier-0.6b and random weights, in bfloat16. They are compared with
+sentence-transformers, as shipped and with its best batch size. It needs torch 2.11 or later, transformers and
+sentence-transformers.
 
     make bench-gpu                                   # or PYTHONPATH=. python benchmarks/gpu.py
 """
@@ -28,7 +29,7 @@ from workload import GEMMA_270M, QWEN_06B, TASK, build, documents, products, que
 from harrier_core import Encoder
 from harrier_core.graphs import Graphs
 
-SHAPES = {"270m": (GEMMA_270M, 0.40), "0.6b": (QWEN_06B, 0.65)}  # and the share of matrix products that is aimed at
+SHAPES = {"270m": (GEMMA_270M, 0.40), "0.6b": (QWEN_06B, 0.65)}  # and the target share of matrix products
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--layers", type=int, help="fewer than the model has, to try this command out")
+    parser.add_argument("--layers", type=int, help="fewer layers than the model has, to try this command")
     options = parser.parse_args()
     for name in options.models:
         shape, aim = SHAPES[name]
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def measure(encoder: Encoder, model: str, shape: dict[str, Any], aim: float, options: argparse.Namespace) -> None:
-    """Exactness first, then speed, latency, and where the time goes."""
+    """Measure exactness, speed, latency, and the time of each kernel."""
     encoder.encode_queries(["a first query, for loading and compiling"])
     exactness(encoder, model)
     texts = documents(encoder, options.tokens)
@@ -66,19 +67,19 @@ def measure(encoder: Encoder, model: str, shape: dict[str, Any], aim: float, opt
 
 
 def exactness(encoder: Encoder, model: str) -> None:
-    """Cosines to float32 at the lengths where attention kernels have been wrong, and the longest text there is."""
+    """Print cosines to float32 at lengths where attention kernels have been wrong, and encode the longest text."""
     word = "a "
     lengths = [1, 2, 31, 32, 33, 34, 64, 65, 66, 96, 97, 98, 500, 2_000, 8_000]
     texts = [word * length for length in lengths]
     with Encoder(model, device=encoder.placement.device, dtype="float32", task=TASK) as exact:
         for role in ("encode_documents", "encode_queries"):
             cosines = (getattr(encoder, role)(texts) * getattr(exact, role)(texts)).sum(axis=1)
-            print(f"{role}: cosine to float32 at least {cosines.min():.5f} (aim 0.999), lengths 1 to 8,000")
+            print(f"{role}: cosine to float32 at least {cosines.min():.5f} (target 0.999), lengths 1 to 8,000")
             short = texts[:10]
-            for _ in range(2):  # from the second time on, they are replayed
+            for _ in range(2):  # they are replayed from the second time on
                 replayed = np.concatenate([getattr(encoder, role)([text]) for text in short])
             cosines = (replayed * getattr(exact, role)(short)).sum(axis=1)
-            print(f"{role}: one by one and replayed at least {cosines.min():.5f}, lengths 1 to 96")
+            print(f"{role}: singly, replayed: at least {cosines.min():.5f}, lengths 1 to 96")
     longest = word * (encoder.max_tokens - 10)
     [vector] = encoder.encode_documents([longest])
     print(f"{encoder.count_tokens([longest])[0]:,} tokens: a vector of length {np.linalg.norm(vector):.4f}")
@@ -92,12 +93,12 @@ def throughput(
     aim: float,
     options: argparse.Namespace,
 ) -> None:
-    """Documents: strings in, vectors on the host out, interleaved with the others, which get a quarter of them."""
+    """Measure documents, from strings to vectors on the host; the others get a quarter of them, interleaved."""
     some = texts[: max(1, len(texts) // 4)]
     tokens, fewer = (sum(encoder.count_tokens(each)) for each in (texts, some))
     bare = products(shape, options.device, torch.bfloat16, 16_384)
     encode = partial(theirs.encode, show_progress_bar=False)
-    encode(some[:512])  # what is slow once: cuBLAS chooses its kernels
+    encode(some[:512])  # slow once, while cuBLAS chooses its kernels
     best = min((seconds(partial(encode, some[::2], batch_size=size)), size) for size in (32, 64, 128, 256, 512))[1]
     runs: dict[str, tuple[int, Callable[[], object]]] = {
         "sentence-transformers, batches of 32": (fewer, partial(encode, some, batch_size=32)),
@@ -120,11 +121,11 @@ def throughput(
     ):
         ratios = sorted(each[slow] / each[fast] for each in rounds)
         middle = statistics.median(ratios)
-        print(f"{slow} / {fast}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; aim {wanted})")
+        print(f"{slow} / {fast}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; target {wanted})")
 
 
 def latency(encoder: Encoder, theirs: SentenceTransformer, texts: list[str], device: str) -> None:
-    """Single queries: alone, beside an ingest, and from 64 callers at once."""
+    """Measure single queries: alone, during an ingest, and from 64 callers at once."""
     asked = queries(encoder, 200)
     prompt = encoder.prompt("")
     percentiles("sentence-transformers, alone", [seconds(partial(theirs.encode, [q], prompt=prompt)) for q in asked])
@@ -151,19 +152,19 @@ def latency(encoder: Encoder, theirs: SentenceTransformer, texts: list[str], dev
     async def callers() -> list[float]:
         return [each for _ in range(20) for each in await asyncio.gather(*(timed(query) for query in asked[:64]))]
 
-    percentiles("Encoder, beside an ingest", asyncio.run(beside_ingest()))
+    percentiles("Encoder, during an ingest", asyncio.run(beside_ingest()))
     percentiles("Encoder, 64 callers at once", asyncio.run(callers()))
     print(f"on {device}")
 
 
 def percentiles(name: str, times: list[float]) -> None:
-    """Half of the queries and all but one in a hundred took no longer."""
+    """Print p50 and p99."""
     p50, p99 = np.percentile(times, [50, 99]) * 1_000
     print(f"one query, {name:32} p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  ({len(times)} queries)")
 
 
 def where_time_goes(encoder: Encoder, texts: list[str]) -> None:
-    """The kernels of some passes, by their time."""
+    """Print the kernels of some passes, by their time."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
         encoder.encode_documents(texts)
     key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"

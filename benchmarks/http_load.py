@@ -1,7 +1,7 @@
-"""Callers of an HTTP server that each send the next request when they have the answer to the last one.
+"""Call an HTTP server from callers that each send the next request when they have the answer to the last one.
 
-They do as little as they can: requests are bytes that were made before, and of an answer the status and the length are
-read, and the rest is counted. `ceiling` says how fast they are where the server does nothing either.
+They do as little as possible: requests are prepared as bytes; of an answer, the status and the length are read and the
+remaining bytes are counted. `ceiling` measures how fast they are against a server that does nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)\r\n")
 
 
 def request(path: str, body: Any) -> bytes:
-    """Return a POST of JSON."""
+    """Return a POST request with JSON."""
     content = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
@@ -36,10 +36,10 @@ def request(path: str, body: Any) -> bytes:
 
 @dataclass
 class Done:
-    """What came of a load."""
+    """The result of a load."""
 
     seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)  # of each request, in the order of their answers
+    latencies: list[float] = field(default_factory=list)  # seconds of each request, in the order of the answers
     first: bytes = b""  # the body of an answer
 
 
@@ -51,13 +51,13 @@ class _Caller(asyncio.Protocol):
         self._done = done
         self._ended = ended
         self._head = b""
-        self._left: int | None = None  # bytes of the body, once the head was read
+        self._left: int | None = None  # bytes of the body that are missing, once the head is read
         self._begun = 0.0
         self._kept: list[bytes] | None = None
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not one by its class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def send(self) -> None:
         """Send the next request, or end."""
@@ -97,7 +97,7 @@ class _Caller(asyncio.Protocol):
 
 
 async def load(port: int, requests: Iterable[bytes], callers: int, address: str = "127.0.0.1") -> Done:
-    """Send all requests, each by the caller that is free first. address: that callers come from."""
+    """Send all requests, each from the first free caller. Callers connect from `address`."""
     done, left, loop = Done(), iter(requests), asyncio.get_running_loop()
     ended = [loop.create_future() for _ in range(callers)]
     connected = []
@@ -121,18 +121,18 @@ async def load(port: int, requests: Iterable[bytes], callers: int, address: str 
 
 
 def loaded(port: int, requests: Sequence[bytes], callers: int) -> Done:
-    """Send all requests, and return when they are answered."""
+    """Send all requests, and wait for the answers."""
     return run(load(port, requests, callers))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on a fast event loop."""
+    """Run the coroutine on a fast event loop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
 
 class _Nothing(asyncio.Protocol):
-    """A server that reads requests to their end, and sends the same bytes for each."""
+    """Serve: read each request to its end, and answer it with the same bytes."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -166,7 +166,7 @@ def _do_nothing(size: int, core: int, told: Connection) -> None:
 
 @contextmanager
 def nothing(size: int, core: int) -> Iterator[int]:
-    """The port of a server that does nothing but send that many bytes, on its own core."""
+    """Yield the port of a server on its own core that only sends `size` bytes."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=_do_nothing, args=(size, core, there), daemon=True)
@@ -180,7 +180,7 @@ def nothing(size: int, core: int) -> Iterator[int]:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Run this process on one core only."""
+    """Restrict this process to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -1,8 +1,8 @@
 """Measure hybrid and keyword search, in Postgres and in Qdrant Edge, against the hybrid stores of other libraries.
 
-The passages are those of LibreOffice's help in eleven languages, mixed again where more are wanted; the questions are
-its English index entries. Vectors are noise that costs nothing, so that what is found is found by word. Rounds are
-interleaved; a time is the median of all searches. Debian's packages are fetched once.
+The passages are those of LibreOffice's help in eleven languages, recombined if more are needed; the questions are its
+English index entries. Vectors are noise that costs nothing, so all results are found by word. Rounds are interleaved; a
+time is the median of all searches. Debian's packages are downloaded once.
 
     make bench-hybrid CORPUS=folder
 """
@@ -39,9 +39,9 @@ from harrier_core import Index, Record
 
 K = 10
 SHARES = {"half": 0.5, "hundredth": 0.01, "thousandth": 0.001}
-PAGE = "page"  # in the metadata: where a passage is from
+PAGE = "page"  # in the metadata: the page of a passage
 
-Search = Callable[[Query], Sequence[str]]  # the pages that are found, best first
+Search = Callable[[Query], Sequence[str]]  # the pages found, best first
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rivals", type=int, default=20_000, help="rows of the other libraries' stores, and of ours")
+    parser.add_argument("--rivals", type=int, default=20_000, help="rows in the stores of other libraries")
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
     fetch(options.corpus)
@@ -109,7 +109,7 @@ def _metadata(page: str, chance: random.Random) -> dict[str, Any]:
 
 
 def loads(conninfo: str, records: list[Record], vectors: Any, texts: list[str]) -> None:
-    """Print what words cost an ingest: its time with the indexes, how busy an encoder is beside it, and bytes."""
+    """Print the cost of words to an ingest: its time with the indexes, the encoder's busy share, and bytes."""
     took: dict[bool, list[float]] = {False: [], True: []}
     size: dict[bool, float] = {}
     for round_ in range(4):
@@ -123,7 +123,7 @@ def loads(conninfo: str, records: list[Record], vectors: Any, texts: list[str]) 
                 index.drop()
     ratios = sorted(with_ / without for with_, without in list(zip(took[True], took[False], strict=True))[1:])
     print(f"{len(records):,} rows: time with words and their index / without {statistics.median(ratios):.2f}", end=" ")
-    print(f"({ratios[0]:.2f} to {ratios[-1]:.2f}), aim at most 1.35; {size[True] - size[False]:,.0f} bytes a row more")
+    print(f"({ratios[0]:.2f} to {ratios[-1]:.2f}), target 1.35; {size[True] - size[False]:,.0f} more bytes per row")
     for rate in (500, 3_000):
         busy = []
         for keywords in (False, True):
@@ -140,7 +140,7 @@ def loads(conninfo: str, records: list[Record], vectors: Any, texts: list[str]) 
 
 
 def ours(index: Index) -> dict[str, Search]:
-    """The modes of an Index."""
+    """Return a search for each mode of an Index."""
 
     def search(query: Query, **options: Any) -> list[str]:
         return [str(match.metadata[PAGE]) for match in index.search(query.text, K, **options)]
@@ -158,12 +158,12 @@ def ours(index: Index) -> dict[str, Search]:
 
 
 def report(name: str, contestants: dict[str, Search], queries: list[Query], rounds: int) -> None:
-    """Print the time of each, and how often what it finds has the right page."""
+    """Print the time of each search, and how often its results include the right page."""
     took: dict[str, list[float]] = {each: [] for each in contestants}
     right = dict.fromkeys(contestants, 0)
     for number in range(rounds + 3):  # the first ones connect, and read pages
         query = queries[number % len(queries)]
-        first = number % len(contestants)  # who comes later finds pages in memory
+        first = number % len(contestants)  # later searches find pages in memory
         for each, search in [*list(contestants.items())[first:], *list(contestants.items())[:first]]:
             begin = time.perf_counter()
             pages = search(query)
@@ -176,7 +176,7 @@ def report(name: str, contestants: dict[str, Search], queries: list[Query], roun
 
 
 def rivals(conninfo: str, records: list[Record], vectors: Any, ready: Ready) -> dict[str, Search]:
-    """The same rows in the hybrid stores of LangChain and LlamaIndex, as their documentation sets them up."""
+    """Fill the hybrid stores of LangChain and LlamaIndex with the same rows, as their documentation sets them up."""
     given = conninfo_to_dict(conninfo)
     url = f"{given['user']}@/{given['dbname']}?host={given['host']}"
     engine = PGEngine.from_connection_string(f"postgresql+psycopg://{url}")
@@ -210,10 +210,10 @@ def rivals(conninfo: str, records: list[Record], vectors: Any, ready: Ready) -> 
     )
     llama.add(nodes_of(records, vectors))
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute("ANALYZE")  # as an ingest of ours does at its end
+        connection.execute("ANALYZE")  # as our ingest does at its end
 
     def by_langchain(query: Query) -> list[str]:
-        # A store's own config keeps the words of its first search for all others (langchain-postgres 0.0.19).
+        # The store's config keeps the words of its first search for all later ones (langchain-postgres 0.0.19).
         own = config(fts_query=query.text)
         found = langchain.similarity_search(query.text, K, hybrid_search_config=own)
         return [str(each.metadata[PAGE]) for each in found]
@@ -224,7 +224,7 @@ def rivals(conninfo: str, records: list[Record], vectors: Any, ready: Ready) -> 
             query_embedding=vector.tolist(),
             query_str=query.text,
             mode=VectorStoreQueryMode.HYBRID,
-            similarity_top_k=K // 2,  # it returns both lists, one behind the other
+            similarity_top_k=K // 2,  # it returns both lists, one after the other
             sparse_top_k=K // 2,
         )
         return [str(each.metadata[PAGE]) for each in llama.query(asked).nodes or ()]

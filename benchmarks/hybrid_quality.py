@@ -1,11 +1,12 @@
-"""What searches by meaning, by word and by both find, and whether other constants of the kit would find more.
+"""Measure dense, keyword and hybrid search, and whether other constants of the kit would find more.
 
-Index entries of a manual in eleven languages, questions of lists of frequent ones, and codes among near misses: see
-manuals.py. Queries are split by page into two halves. Each constant's values are compared on the one; the other has the
-differences to the kit's own value, with intervals of 95 % (bootstrap over pages). Debian's packages are fetched once.
+Queries are index entries of a manual in eleven languages, questions from FAQs, and codes among near misses: see
+manuals.py. They are split by page into two halves. The values of each constant are compared on one half; the other half
+shows the difference from the kit's value, with 95 % intervals (bootstrap over pages). Debian's packages are downloaded
+once.
 
-    make bench-hybrid-quality CORPUS=folder MODEL=folder    # a retrieval model of sentence-transformers, in English
-    make bench-hybrid-quality CORPUS=folder                 # only by word
+    make bench-hybrid-quality CORPUS=folder MODEL=folder    # an English retrieval model of sentence-transformers
+    make bench-hybrid-quality CORPUS=folder                 # keyword search only
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Scores = NDArray[np.float64]  # (queries, measures)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A collection in an index, and which of its queries tune; the others report."""
+    """A collection in an index, with a mask of the queries that tune; the others report."""
 
     collection: Collection
     index: Index
@@ -55,12 +56,12 @@ class Case:
 
     @property
     def queries(self) -> Sequence[Query]:
-        """Of the collection."""
+        """Return the collection's queries."""
         return self.collection.queries
 
     @property
     def texts(self) -> list[str]:
-        """Of the queries."""
+        """Return the texts of the queries."""
         return [query.text for query in self.queries]
 
 
@@ -69,8 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--passages", type=int, default=2_000, help="of each collection")
-    parser.add_argument("--queries", type=int, default=1_200, help="index entries of each language")
+    parser.add_argument("--passages", type=int, default=2_000, help="passages of each collection")
+    parser.add_argument("--queries", type=int, default=1_200, help="number of index entries in each language")
     parser.add_argument("--codes", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -78,7 +79,7 @@ def main() -> None:
     prose, words, coded, blind = cases(options)
     print("\nheld-out halves\n")
     report([*prose, *words, *coded, *blind])
-    print("\ncodes among queries that people wrote:", flags([*prose, *words]))
+    print("\nqueries from people that are treated as codes:", flags([*prose, *words]))
     speed([*words, *prose])
     if prose:
         tune_fusion(prose, coded or blind)
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def cases(options: argparse.Namespace) -> tuple[list[Case], list[Case], list[Case], list[Case]]:
-    """Return prose and codes with the model's vectors, index entries by word, and codes to which vectors are blind."""
+    """Return cases: prose and codes with the model's vectors, index entries by word, and codes with noise."""
     seed, size = options.seed, options.passages
     helps = [index_entries(options.corpus, language, options.queries, seed) for language in LANGUAGES]
     helps = [each for each in helps if len(each.queries) >= options.queries / 4]
@@ -103,7 +104,7 @@ def cases(options: argparse.Namespace) -> tuple[list[Case], list[Case], list[Cas
 
 
 def of_codes(collection: Collection, number: int, embedder: Embedder, seed: int) -> list[Case]:
-    """One index, and a case for each way of writing a code."""
+    """Return a case for each way of writing a code, all over one index."""
     passages, asked = codes(collection.passages, number, seed)
     name = f"{number} codes, {{}}, {embedder.name}"
     made = [Collection(name.format(way), passages, queries) for way, queries in asked.items()]
@@ -112,7 +113,7 @@ def of_codes(collection: Collection, number: int, embedder: Embedder, seed: int)
 
 
 def case(collection: Collection, embedder: Embedder, seed: int) -> Case:
-    """Ingest it."""
+    """Ingest a collection."""
     store = Postings()
     index = Index(store, embedder)
     index.ingest(Record(f"{each.page}\t{at:06}", each.text) for at, each in enumerate(collection.passages))
@@ -122,7 +123,7 @@ def case(collection: Collection, embedder: Embedder, seed: int) -> Case:
 
 
 def halves(queries: Sequence[Query], seed: int) -> NDArray[np.bool_]:
-    """Whether each query is for tuning: half of the pages are; of codes, half of each kind."""
+    """Return a mask of the queries for tuning: those of half of the pages, or of half of the codes of each kind."""
     groups = sorted({_page(query) for query in queries})
     chosen = set(random.Random(seed).sample(groups, len(groups) // 2))
     return np.array([_page(query) in chosen for query in queries])
@@ -136,7 +137,7 @@ def _page(query: Query) -> str:
 
 
 def scored(queries: Sequence[Query], found: Iterable[Sequence[Match]]) -> Scores:
-    """Return each query's measures; a page counts once, where it is found first."""
+    """Return each query's measures; a page counts once, at its first rank."""
     rows: list[tuple[float, float, float]] = []
     for query, matches in zip(queries, found, strict=True):
         pages = dict.fromkeys(match.record_id.partition("\t")[0] for match in matches[:K])
@@ -164,7 +165,7 @@ def interval(values: Sequence[Scores], queries: Sequence[Sequence[Query]]) -> tu
 
 
 def report(every: Sequence[Case]) -> None:
-    """Print what each mode finds for the queries that report."""
+    """Print the measures of each mode for the queries that report."""
     print(f"{'':44}{'mode':<9}" + "".join(f"{name:<22}" for name in MEASURES))
     for each in every:
         kept = [query for query, tuning in zip(each.queries, each.tuning, strict=True) if not tuning]
@@ -176,14 +177,14 @@ def report(every: Sequence[Case]) -> None:
 
 
 def flags(every: Sequence[Case]) -> str:
-    """Return how many queries are taken for codes, and some of them."""
+    """Return how many queries are treated as codes, with examples."""
     texts = list(dict.fromkeys(text for each in every for text in each.texts))
     found = [text for text in texts if has_code(text)]
     return f"{len(found)} of {len(texts):,}, such as {found[:: max(1, len(found) // 12)]}"
 
 
 def speed(every: Sequence[Case]) -> None:
-    """Print the processor time of the analyzer, beside that of counting words with a regular expression."""
+    """Print the CPU time of the analyzer, and that of counting words with a regular expression."""
     texts = [passage.text for each in every for passage in each.collection.passages]
     random.Random(0).shuffle(texts)
     words = re.compile(r"\w+")
@@ -199,8 +200,8 @@ def speed(every: Sequence[Case]) -> None:
             times.append((time.process_time() - begin) / len(some) * 1e6)
     first, again, plain = (float(np.median(each)) for each in took.values())
     print(
-        f"\nanalyzer: {first:.0f} us a passage of {sum(map(len, texts)) / len(texts):.0f} characters, {again:.0f} us "
-        f"if it was seen just before; counting words {plain:.0f} us ({len(texts):,} passages, median of 50 together)"
+        f"\nanalyzer: {first:.0f} us per passage of {sum(map(len, texts)) / len(texts):.0f} characters, {again:.0f} us "
+        f"if it was just seen; counting words {plain:.0f} us ({len(texts):,} passages, median of 50 together)"
     )
 
 
@@ -209,7 +210,7 @@ def speed(every: Sequence[Case]) -> None:
 
 @contextmanager
 def constants(module: ModuleType, values: Mapping[str, Any]) -> Iterator[None]:
-    """Other constants for a while; what the analyzer remembers is forgotten."""
+    """Set other constants temporarily, and clear the analyzer's cache."""
     before = {name: getattr(module, name) for name in values}
     for name, value in values.items():
         setattr(module, name, value)
@@ -223,7 +224,7 @@ def constants(module: ModuleType, values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def compared(every: Sequence[Case], own: Sequence[Scores], other: Sequence[Scores]) -> str:
-    """Return MRR on the tuning halves, and the difference to the kit's on the others."""
+    """Return MRR on the tuning halves, and the difference from the kit's on the others."""
     tuned = np.mean([scores[each.tuning, 0].mean() for each, scores in zip(every, other, strict=True)])
     kept = [[q for q, tuning in zip(each.queries, each.tuning, strict=True) if not tuning] for each in every]
     differences = [(b - a)[~each.tuning] for each, a, b in zip(every, own, other, strict=True)]
@@ -232,14 +233,14 @@ def compared(every: Sequence[Case], own: Sequence[Scores], other: Sequence[Score
 
 
 def recorded(each: Case) -> Recorded:
-    """Both lists of each query."""
+    """Return both lists of each query."""
     vectors = each.index.encoder.encode_queries(each.texts)
     terms = [query_terms(text) for text in each.texts]
     return Recorded(each.store.search_words(WordSearch(terms, DEPTH, near=Search(vectors, DEPTH))), vectors)
 
 
 def tune_fusion(prose: Sequence[Case], coded: Sequence[Case]) -> None:
-    """Print RRF's constant and the weights, and what rounding scores costs where cosines are narrow."""
+    """Print RRF's constant and the weights, and the cost of rounding scores if cosines are narrow."""
     every = [*prose, *coded]
     lists = {id(each): recorded(each) for each in every}
     options = Options(K, None, mode="hybrid")
@@ -252,7 +253,7 @@ def tune_fusion(prose: Sequence[Case], coded: Sequence[Case]) -> None:
 
     prosaic, of_code = by_both(prose), by_both(coded)
     print(
-        "\nRRF's constant and the weight of words: MRR@10 of tuning queries, difference of the others; then of codes\n"
+        "\nRRF's constant and the weight of keywords: MRR@10 of tuning queries, difference of the others; then codes\n"
     )
     for constant in (1, 2, 5, 10, 60):
         for weight in (0.25, 0.35, 0.5, 0.7, 1.0):
@@ -263,7 +264,7 @@ def tune_fusion(prose: Sequence[Case], coded: Sequence[Case]) -> None:
         for weight in (1.0, 2.0, 3.0, 5.0):
             with constants(fusion, {"_CONSTANT": constant}), constants(ranking, {"_CODES": weight}):
                 print(f"{constant:>3} {weight:>5}   {compared(coded, of_code, by_both(coded))}", flush=True)
-    print("\ncosines squeezed into a tenth and a hundredth of their range, as scores are compared by four digits\n")
+    print("\ncosines squeezed into a tenth and a hundredth of their range (scores are compared to four digits)\n")
     for narrow in (0.1, 0.01):
         print(f"{narrow:>9}   {compared(prose, prosaic, by_both(prose, narrow))}", flush=True)
 
@@ -277,7 +278,7 @@ def tune_words(words: Sequence[Case], blind: Sequence[Case]) -> None:
         return [scored(each.queries, each.index.search_many(each.texts, K, mode="keyword")) for each in cases]
 
     entries, of_code = by_word(words), by_word(blind)
-    print("\nby word alone: index entries of all languages; codes\n")
+    print("\nkeyword search alone: index entries of all languages; codes\n")
     variants: list[dict[str, Any]] = [
         *({"_PREFIX_OF": 1 + size, "_PREFIX": size} for size in (10**6, 4, 5, 6)),
         *({"_K1": k1} for k1 in (0.9, 1.5)),

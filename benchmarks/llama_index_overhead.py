@@ -1,7 +1,7 @@
-"""What LlamaIndex adds to encoding: VectorStoreIndex.from_documents over HarrierEmbedding against the bare Encoder.
+"""Measure the overhead of LlamaIndex: VectorStoreIndex.from_documents over HarrierEmbedding, against the bare Encoder.
 
-The same texts of mixed length on the same model, with SimpleVectorStore, in one run of interleaved rounds. Against
-HuggingFaceEmbedding as it comes as well, where llama-index-embeddings-huggingface is installed.
+Both encode the same texts of mixed length on the same model, with SimpleVectorStore, in interleaved rounds of one run.
+If llama-index-embeddings-huggingface is installed, HuggingFaceEmbedding is measured with its defaults as well.
 
     python benchmarks/llama_index_overhead.py
 """
@@ -26,7 +26,7 @@ from workload import GEMMA_270M, build, documents, seconds
 
 from harrier_core import Encoder
 
-# Wide enough that encoding takes most of the time, as it does in life, and small enough that a round takes seconds.
+# Wide enough that encoding takes most of the time, as in practice, and small enough that a round takes seconds.
 SHAPE: dict[str, Any] = {
     **GEMMA_270M,
     "hidden_size": 256,
@@ -63,24 +63,24 @@ def main() -> None:
 
 
 def index(texts: list[str], embed_model: BaseEmbedding) -> VectorStoreIndex:
-    """From texts to an index in memory; each text is a node, for parsers are not what is measured."""
+    """Build an index in memory from texts. Each text is a node, because parsers are not measured."""
     return VectorStoreIndex([TextNode(text=text) for text in texts], embed_model=embed_model)
 
 
 def huggingface(model: str) -> BaseEmbedding | None:
-    """The usual class with its defaults, if it is there."""
+    """Return the usual class with its defaults, if it is installed."""
     try:
         module = importlib.import_module("llama_index.embeddings.huggingface")
     except ImportError as error:
         print(f"NOT COMPARED with HuggingFaceEmbedding: {error}; pip install llama-index-embeddings-huggingface")
         return None
-    logging.disable(logging.WARNING)  # it warns of prompts at each load
+    logging.disable(logging.WARNING)  # it warns about prompts at each load
     theirs: BaseEmbedding = module.HuggingFaceEmbedding(model, device="cpu", model_kwargs={"dtype": "float32"})
     return theirs
 
 
 def table(rounds: list[dict[str, float]]) -> None:
-    """Times, and ratios with their aims."""
+    """Print times, and ratios with their targets."""
     for name in rounds[0]:
         times = sorted(each[name] for each in rounds)
         print(f"{name:40}{statistics.median(times):8.2f} s  ({times[0]:.2f} to {times[-1]:.2f})")

@@ -1,7 +1,7 @@
-"""Whether processes that load one table together wait for each other, on Postgres, and on Qdrant if there is a server.
+"""Measure whether processes that load one table wait for each other: on Postgres, and on Qdrant if there is a server.
 
-Each process loads as many rows of its own, whose vectors cost nothing, into one new table; then its indexes are built,
-once. The machine's best rate is that of the same processes with a table each. Rounds are interleaved.
+Each process loads the same number of different rows, with vectors that cost nothing, into one new table; then its
+indexes are built once. For comparison, the same processes load a table each. Rounds are interleaved.
 
     make bench-loaders
     QDRANT_URL=http://127.0.0.1:6333 make bench-loaders
@@ -34,7 +34,7 @@ TEXT = " ".join(PROSE)[:550]
 def main() -> None:
     """Measure, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="of each process")
+    parser.add_argument("--rows", type=int, default=100_000, help="number of rows of each process")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -45,11 +45,11 @@ def main() -> None:
     if url := os.environ.get("QDRANT_URL"):
         compare("Qdrant", lambda name: QdrantStore(url, collection=name), options)
     else:
-        print("Qdrant was not measured: QDRANT_URL names no server")
+        print("Qdrant was not measured: QDRANT_URL is not set")
 
 
 def compare(name: str, store: Callable[[str], Any], options: argparse.Namespace) -> None:
-    """One table for all against a table each."""
+    """Compare one shared table with a table for each process."""
     ratios, builds = [], []
     for number in range(options.rounds):
         each = load([store(f"apart_{number}_{process}") for process in range(options.processes)], options)
@@ -68,7 +68,7 @@ def compare(name: str, store: Callable[[str], Any], options: argparse.Namespace)
 
 
 def load(stores: list[Any], options: argparse.Namespace) -> float:
-    """Rows a second of all processes together."""
+    """Return the rows a second of all processes together."""
     context = multiprocessing.get_context("spawn")
     ready, begin = context.Barrier(len(stores) + 1), context.Event()
     sent = [pickle.dumps(Index(store, Instant(DIMENSIONS))) for store in stores]
@@ -89,8 +89,8 @@ def load(stores: list[Any], options: argparse.Namespace) -> float:
 
 
 def ingest(index: bytes, number: int, rows: int, ready: Any, begin: Any) -> None:
-    """One process."""
-    with pickle.loads(index) as own:  # made by this program
+    """Load the rows of one process."""
+    with pickle.loads(index) as own:  # created by this program
         own.ingest([], build_indexes=False)  # connects
         ready.wait()
         begin.wait()
@@ -98,7 +98,7 @@ def ingest(index: bytes, number: int, rows: int, ready: Any, begin: Any) -> None
 
 
 def records(number: int, rows: int) -> Iterator[Record]:
-    """Those of one process."""
+    """Yield the records of one process."""
     return (Record(f"{number} {row}", f"{row} {TEXT}", {"n": row}) for row in range(rows))
 
 

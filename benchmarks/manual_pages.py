@@ -1,4 +1,4 @@
-"""Debian's manual pages in four languages: what describes a page is a question, the page without it the answer."""
+"""Debian's manual pages in four languages: the description of a page is a question, and the rest its answer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harrier_core.evaluation import Judgements, Question
 
 _PACKAGES = ("manpages", "manpages-dev", "coreutils", "manpages-de", "manpages-fr", "manpages-es")
 _PAGES = Path("usr/share/man")
-_LANGUAGES = ("de", "es", "fr")  # English pages are in folders of no language
-_SIZE = 4_000  # characters of a page; what follows is left out
+_LANGUAGES = ("de", "es", "fr")  # English pages are in folders without a language
+_SIZE = 4_000  # characters of a page; the rest is left out
 _LEAST = 200  # characters: a shorter page only points to another one
 
 _NAMED = re.compile(r"^(?:\S+(?:, | , | |,))*?\S+ +(?:\\-|\\\(en|\\\(em|-|–|—) *(.*)", re.DOTALL)
@@ -38,7 +38,7 @@ _SIGNS = {
 
 
 def pages(corpus: Path) -> tuple[list[Record], Judgements]:
-    """Return the pages as records, and their descriptions as questions; those of one page in all languages resemble."""
+    """Return the pages as records, and their descriptions as questions, grouped by page across languages."""
     fetch(corpus, _PACKAGES, "fetched manual pages")
     records: list[Record] = []
     asked: dict[tuple[str, str], list[str]] = {}  # language and description, to pages
@@ -75,7 +75,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read(source: str) -> tuple[str, str]:
-    """Return what describes a page, and all the rest of it, which has its names."""
+    """Return the description of a page, and the rest of the page, including its names."""
     parts = re.split(r"(?m)^\.SH +", source)
     if len(parts) < 3:
         return "", ""
@@ -85,7 +85,7 @@ def _read(source: str) -> tuple[str, str]:
 
 
 def _plain(source: str) -> str:
-    """Return the text of a page's source; its macros and fonts are left out."""
+    """Return the text of a page's source, without macros and fonts."""
     lines = []
     for line in source.splitlines():
         if _DROPPED.match(line):

@@ -1,8 +1,8 @@
-"""Manuals of Debian's packages with the queries that people wrote for them, and codes that were made for this.
+"""Manuals from Debian's packages with queries that people wrote for them, and generated codes.
 
-Index entries of LibreOffice's help name the pages that they lead to. The questions of Perl's and Python's own lists
-have an answer each, from which the question was removed. Of the codes each stands in one passage, and three that differ
-from it in one character stand in others.
+Index entries of LibreOffice's help name the pages that they lead to. Each question of Perl's and Python's FAQs has an
+answer, from which the question was removed. Each code occurs in one passage, and three codes that differ from it in
+one character occur in others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from semantic_text_splitter import TextSplitter
 _ENGLISH = "en-us"
 LANGUAGES = (_ENGLISH, "de", "fr", "fi", "hu", "ru", "hi", "ja", "ko", "zh-cn", "km")
 PACKAGES = (*(f"libreoffice-help-{language}" for language in LANGUAGES), "perl-doc", "python3.11-doc")
-_SHORTER = {"ja": 450, "ko": 450, "zh-cn": 450}  # characters of a chunk, which say more there
+_SHORTER = {"ja": 450, "ko": 450, "zh-cn": 450}  # characters of a chunk; they carry more meaning there
 _CHUNK = 900
 
 
@@ -38,7 +38,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query, and the pages that answer it. `group`: queries that resemble each other."""
+    """A query, and the pages that answer it. Similar queries share a `group`."""
 
     text: str
     pages: frozenset[str]
@@ -47,7 +47,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Passages, and queries for them."""
+    """Passages, and queries about them."""
 
     name: str
     passages: Sequence[Passage]
@@ -55,7 +55,7 @@ class Collection:
 
 
 def fewer(collection: Collection, passages: int, seed: int) -> Collection:
-    """Return that many passages, those of answers first, and the queries whose pages are all among them."""
+    """Return about so many passages, those of answers first, and the queries whose pages are all included."""
     chance = random.Random(seed)
     pages = {page for query in collection.queries for page in query.pages}
     order = sorted({each.page for each in collection.passages})
@@ -76,7 +76,7 @@ def fewer(collection: Collection, passages: int, seed: int) -> Collection:
 
 
 def fetch(corpus: Path, packages: Sequence[str] = PACKAGES, marker: str = "fetched") -> None:
-    """Unpack packages into a folder, unless a marker says that they are there."""
+    """Unpack packages into a folder, unless its marker exists."""
     if (corpus / marker).exists():
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +87,7 @@ def fetch(corpus: Path, packages: Sequence[str] = PACKAGES, marker: str = "fetch
 
 
 def chunks(page: str, text: str, size: int = _CHUNK) -> Iterator[Passage]:
-    """Cut a page."""
+    """Cut a page into passages."""
     return (Passage(page, chunk) for chunk in TextSplitter(size).chunks(text))
 
 
@@ -95,9 +95,9 @@ def chunks(page: str, text: str, size: int = _CHUNK) -> Iterator[Passage]:
 
 
 def index_entries(corpus: Path, language: str, most: int, seed: int, most_of_page: int = 3) -> Collection:
-    """Return the help in a language, and as many of its index entries; of those of a page no more than `most_of_page`.
+    """Return the help in a language, and some of its index entries, at most `most_of_page` per page.
 
-    Entries that are not translated, which are those of the English help, are left out.
+    Entries that are not translated (equal to those of the English help) are left out.
     """
     english = (
         set()
@@ -132,7 +132,7 @@ def index_entries(corpus: Path, language: str, most: int, seed: int, most_of_pag
 
 
 def _said(html: str) -> str:
-    """The text of a page, a line a paragraph."""
+    """Return the text of a page, one line per paragraph."""
     html = re.sub(r"(?s)<(script|style|footer)\b.*?</\1>|<!--.*?-->", " ", html)
     html = re.sub(r"</(p|h\d|li|td|th|pre|div)>|<br>", "\n", html)
     lines = (" ".join(line.split()) for line in unescape(re.sub(r"<[^>]*>", "", f"<{html}")).splitlines())
@@ -143,7 +143,7 @@ def _said(html: str) -> str:
 
 
 def questions(corpus: Path) -> Collection:
-    """Return Perl's and Python's manuals, and what is asked in their lists of frequent questions."""
+    """Return Perl's and Python's manuals, and the questions of their FAQs."""
     passages: list[Passage] = []
     queries: list[Query] = []
     perl = sorted((corpus / "usr/share/perl").rglob("pod/*.pod"))
@@ -163,7 +163,7 @@ def questions(corpus: Path) -> Collection:
 
 
 def _of_pod(file: Path) -> Iterator[tuple[str, str]]:
-    """The headings of one of Perl's pages, and what stands below each."""
+    """Yield the headings of one of Perl's pages, each with the text below it."""
     text = file.read_text(encoding="utf-8", errors="replace")
     for part in re.split(r"(?m)^=head\d +", text)[1:]:
         heading, _, below = part.partition("\n\n")
@@ -171,13 +171,13 @@ def _of_pod(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _plain_pod(text: str) -> str:
-    for _ in range(3):  # they stand in each other
+    for _ in range(3):  # they are nested
         text = re.sub(r"[BCEFILSXZ]<([^<>]*)>", r"\1", text)
     return "\n".join(" ".join(line.split()) for line in text.splitlines()).strip()
 
 
 def _of_rst(file: Path) -> Iterator[tuple[str, str]]:
-    """The headings of one of Python's pages, and what stands below each."""
+    """Yield the headings of one of Python's pages, each with the text below it."""
     text = re.sub(r":\w+:`([^`<]*)[^`]*`", r"\1", file.read_text(encoding="utf-8"))
     parts = re.split(r"(?m)^(\S.*)\n(?:[-=~^*\"]{4,})\n", text)
     for heading, below in zip(parts[1::2], parts[2::2], strict=True):
@@ -227,9 +227,9 @@ _ASKED = (
 
 
 def codes(passages: Sequence[Passage], number: int, seed: int) -> tuple[Sequence[Passage], dict[str, list[Query]]]:
-    """Return passages with codes in them, and queries for these: alone, in a sentence, and otherwise written."""
+    """Return passages with codes in them, and queries for these: alone, in a sentence, and spelled differently."""
     chance = random.Random(seed)
-    made: dict[str, str] = {}  # each with its kind
+    made: dict[str, str] = {}  # with the kind of each
     own: list[tuple[str, str]] = []
     while len(own) < number:
         kind = [*KINDS][len(own) % len(KINDS)]
@@ -255,14 +255,14 @@ def codes(passages: Sequence[Passage], number: int, seed: int) -> tuple[Sequence
 
 
 def _mistyped(code: str, chance: random.Random) -> str:
-    """The code with one letter or digit changed to another one; the first two stay, as they often say the kind."""
+    """Return the code with one letter or digit changed; the first two stay, because they often identify the kind."""
     at = chance.choice([at for at, letter in enumerate(code) if letter.isalnum() and at > 1])
     like = next(each for each in (string.digits, string.ascii_lowercase, string.ascii_uppercase) if code[at] in each)
     return code[:at] + chance.choice(like.replace(code[at], "")) + code[at + 1 :]
 
 
 def _otherwise(code: str, chance: random.Random) -> str:
-    """The code in another case, or with other joints, or with none; a point between digits stays."""
+    """Return the code in another case, or with other separators or none; a point between digits stays."""
     while True:
         case = chance.choice([str.lower, str.upper, str.title])
         joint = chance.choice(["-", " ", "_", ""])

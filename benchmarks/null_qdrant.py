@@ -1,6 +1,6 @@
-"""A Qdrant that takes what it is sent and keeps no more of it than hashes: what is left is what a client costs.
+"""A Qdrant server that keeps only hashes of the points that it receives, so that only the client is measured.
 
-Run as a program it prints its two ports, REST and gRPC, and serves until it is ended.
+Run as a program, it prints its two ports, REST and gRPC, and serves until it is terminated.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ DONE = messages.PointsOperationResponse(
 )
 KEPT = ("record_id", "number", "hash")
 
-# Of each collection the payloads by their records, as far as an ingest looks at them again.
+# For each collection: by record, the parts of the payloads that a later ingest reads.
 kept: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
 settings = QdrantClient(":memory:", force_disable_check_same_thread=True)
 
 
 class Points(points_service.PointsServicer):
-    """The requests of a load."""
+    """Answer the requests of a load."""
 
     def Upsert(self, request: Any, _: object) -> Any:  # noqa: N802
-        """Keep three fields of those that have them."""
+        """Keep three fields of the points that have them."""
         own = kept[request.collection_name]
         for point in request.points:
             payload = point.payload
@@ -41,7 +41,7 @@ class Points(points_service.PointsServicer):
         return DONE
 
     def Scroll(self, request: Any, _: object) -> Any:  # noqa: N802
-        """The records that the filter names."""
+        """Return the records that the filter names."""
         own = kept[request.collection_name]
         wanted = request.filter.must[0].field.match.keywords.strings
         found = [
@@ -53,7 +53,7 @@ class Points(points_service.PointsServicer):
         return messages.ScrollResponse(result=found, time=0.0)
 
     def Count(self, request: Any, _: object) -> Any:  # noqa: N802
-        """How many points the named records have."""
+        """Return the number of points of the named records."""
         own = kept[request.collection_name]
         condition = request.filter.must[0]
         while condition.HasField("filter"):
@@ -62,22 +62,22 @@ class Points(points_service.PointsServicer):
         return messages.CountResponse(result=messages.CountResult(count=found), time=0.0)
 
     def CreateFieldIndex(self, *_: object) -> Any:  # noqa: N802
-        """Nothing to index."""
+        """Succeed without creating an index."""
         return DONE
 
 
 class Collections(collections_service.CollectionsServicer):
-    """Their settings are kept as they were sent."""
+    """Keep the settings of collections as they were sent."""
 
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """As a server tells them."""
+        """Return the settings in a server's format."""
         if not settings.collection_exists(request.collection_name):
             context.abort(grpc.StatusCode.NOT_FOUND, "there is no such collection")
         info = settings.get_collection(request.collection_name)
         return messages.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
 
     def Create(self, request: Any, _: object) -> Any:  # noqa: N802
-        """Keep them."""
+        """Keep the settings of a new collection."""
         vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
         metadata = GrpcToRest.convert_payload(request.metadata)
         settings.create_collection(request.collection_name, vectors, metadata=metadata)
@@ -85,12 +85,12 @@ class Collections(collections_service.CollectionsServicer):
 
 
 class Rest(BaseHTTPRequestHandler):
-    """Takes points, reads nothing of them."""
+    """Accept points over REST without reading them."""
 
     protocol_version = "HTTP/1.1"
 
     def do_PUT(self) -> None:
-        """Done."""
+        """Acknowledge the points."""
         self.rfile.read(int(self.headers["content-length"]))
         answer = json.dumps(
             {"result": {"operation_id": 0, "status": "completed"}, "status": "ok", "time": 0.0}
@@ -102,11 +102,11 @@ class Rest(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def main() -> None:
-    """Serve on any two ports."""
+    """Serve on two free ports."""
     rest = ThreadingHTTPServer(("127.0.0.1", 0), Rest)
     server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
     add_points: Any = points_service.add_PointsServicer_to_server

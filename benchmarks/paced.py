@@ -1,4 +1,4 @@
-"""An embedder of a pace, as a GPU has one. It notes when it was busy, for other processes to read."""
+"""An embedder with a fixed rate, like a GPU. It records when it was busy, for other processes to read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SETTLING = 2.0  # seconds: an ingest begins with small blocks
 
 
 class Paced(Embedder):
-    """Make a fixed number of vectors a second, one call after the other, regardless of the texts."""
+    """Return a fixed number of vectors a second, one call after the other, regardless of the texts."""
 
     name = "paced"
     max_tokens = 32_768
@@ -26,7 +26,7 @@ class Paced(Embedder):
 
     def __init__(self, rate: float, notes: Path) -> None:
         self.rate, self.notes = rate, notes
-        self._free = 0.0  # when what was submitted will be done
+        self._free = 0.0  # when the submitted texts will be done
         self._gpu = ThreadPoolExecutor(1)
         self._vectors = np.random.default_rng(0).normal(size=(4_096, DIMENSIONS)).astype(np.float32)
         self._vectors /= np.linalg.norm(self._vectors, axis=1, keepdims=True)
@@ -35,15 +35,15 @@ class Paced(Embedder):
         return Paced, (self.rate, self.notes)
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Return words."""
+        """Return the number of words of each text."""
         return [len(text.split()) + 1 for text in texts]
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Begin when all that was submitted before is done."""
+        """Begin when all texts submitted earlier are done."""
         return self._gpu.submit(self._encode, list(texts), time.monotonic())
 
     def submit_queries(self, texts: Iterable[str], *, task: Any = None) -> Future[Encoded]:  # noqa: ARG002
-        """Do the same."""
+        """Do the same as for documents."""
         return self.submit_documents(texts)
 
     def _encode(self, texts: list[str], submitted: float) -> Encoded:

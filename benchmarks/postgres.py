@@ -1,8 +1,8 @@
-"""How fast rows get into Postgres and are found, against bare COPY, langchain-postgres and LlamaIndex, in one run.
+"""Measure ingestion into Postgres and search, against bare COPY, langchain-postgres and LlamaIndex, in one run.
 
-The same rows and vectors for all, on one embedded PostgreSQL; encoders cost nothing here, so that only the stores are
-compared. Rounds are interleaved; a ratio is the median of the rounds' ratios. The rivals get a part of the rows, and
-their rate is taken: they would need minutes for all of them.
+All use the same rows and vectors on one embedded PostgreSQL. Encoders cost nothing here, so only the stores are
+compared. Rounds are interleaved; a ratio is the median of the rounds' ratios. The rivals get only some of the rows, as
+all would take them minutes; their rates are compared.
 
     make bench-pgvector
 """
@@ -50,13 +50,13 @@ Vectors = NDArray[np.float32]
 
 
 class Listed(Embeddings):
-    """The same for LangChain."""
+    """The same encoder for LangChain."""
 
     def __init__(self, ready: Ready) -> None:
         self._ready = ready
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Not used: vectors are handed over."""
+        """Raise an error: vectors are passed in."""
         return [vector.tolist() for vector in self._ready.encode_queries(texts)]
 
     def embed_query(self, text: str) -> list[float]:
@@ -80,7 +80,7 @@ def main() -> None:
         compare(conninfo, records, vectors, ready, options.rounds)
         busy(conninfo, records, vectors)
         recall(conninfo, records, vectors, ready)
-        # In a process of its own: one that has held the rest gives an ingest what it has over.
+        # In its own process: the ingest would reuse memory that this process has freed.
         process = multiprocessing.get_context("spawn").Process(target=memory, args=[conninfo])
         process.start()
         process.join()
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready, rounds: int) -> None:
-    """Loads, and loads of what is there."""
+    """Measure loads of new rows, and of rows that are stored already."""
     few = len(records) // 20
     replaced = [Record(record.id, records[-1 - place].text, record.metadata) for place, record in enumerate(records)]
     contestants: dict[str, tuple[int, Callable[[], float]]] = {
@@ -97,7 +97,7 @@ def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready
         "Index.ingest, all texts changed (upsert)": (len(records), partial(ingest, conninfo, records, ready, replaced)),
         "bare look-up of hashes, = ANY(list)": (len(records), partial(look_up, conninfo, records, ready)),
         "Index.ingest, nothing changed": (len(records), partial(ingest, conninfo, records, ready, records)),
-        "the look-up of it": (len(records), partial(our_look_up, conninfo, records, ready)),
+        "the kit's own look-up": (len(records), partial(our_look_up, conninfo, records, ready)),
         "langchain-postgres PGVectorStore": (few, partial(langchain, conninfo, records[:few], vectors, ready)),
         "LlamaIndex PGVectorStore": (few, partial(llama_index, conninfo, records[:few], vectors)),
     }
@@ -118,12 +118,12 @@ def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready
 
 
 def fresh_table() -> str:
-    """A name that is not taken."""
+    """Return an unused name."""
     return f"t{next(_numbers)}"
 
 
 def bare_copy(conninfo: str, records: list[Record], vectors: Vectors) -> float:
-    """The floor: everything made before, one COPY into a table with its primary key."""
+    """Return the seconds of the lower bound: one COPY of prepared rows into a table with its primary key."""
     name = fresh_table()
     table = Table("public", name, DIMENSIONS, "halfvec")
     chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
@@ -142,7 +142,7 @@ def bare_copy(conninfo: str, records: list[Record], vectors: Vectors) -> float:
 
 
 class Loaded:
-    """A store whose indexes wait: what is compared with COPY is the writing."""
+    """A filled table without search indexes, because only the writing is compared with COPY."""
 
     def __init__(self, conninfo: str, ready: Ready, records: list[Record], *, analyze: bool = False) -> None:
         self.store = PgVectorStore(conninfo, table=fresh_table())
@@ -150,15 +150,15 @@ class Loaded:
         self.name = self.table._opened.table.name
         self.index = Index(self.store, ready)
         self.ingest(records)
-        if analyze:  # or a list of ids would be looked for in the whole table
+        if analyze:  # otherwise the whole table would be searched for a list of ids
             self._run("ANALYZE {}")
 
     def ingest(self, records: list[Record]) -> None:
-        """Write them."""
+        """Write records."""
         self.index.ingest(records, build_indexes=False)
 
     def done(self) -> None:
-        """Drop it."""
+        """Drop the table."""
         self._run("DROP TABLE {}")
         self.store.close()
 
@@ -168,7 +168,7 @@ class Loaded:
 
 
 def ingest(conninfo: str, records: list[Record], ready: Ready, before: list[Record]) -> float:
-    """From records to committed rows, where some are stored before."""
+    """Return the seconds from records to committed rows, after storing `before`."""
     loaded = Loaded(conninfo, ready, before)
     begin = time.perf_counter()
     loaded.ingest(records)
@@ -178,7 +178,7 @@ def ingest(conninfo: str, records: list[Record], ready: Ready, before: list[Reco
 
 
 def look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
-    """The least that a run over unchanged records has to do, as one writes it with psycopg."""
+    """Return the seconds of the minimum work for unchanged records, as written by hand with psycopg."""
     loaded = Loaded(conninfo, ready, records, analyze=True)
     query = sql.SQL("SELECT record_id, number, hash FROM {} WHERE record_id = ANY(%s)").format(loaded.name)
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -191,7 +191,7 @@ def look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
 
 
 def our_look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
-    """The same as the store asks for it."""
+    """Return the seconds of the same look-up by the store."""
     loaded = Loaded(conninfo, ready, records, analyze=True)
     begin = time.perf_counter()
     for first in range(0, len(records), 1_000):
@@ -202,7 +202,7 @@ def our_look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
 
 
 def langchain(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready) -> float:
-    """add_embeddings of LangChain's own store, with its newest interface, over psycopg."""
+    """Return the seconds of add_embeddings of LangChain's own store, in its newest interface, over psycopg."""
     settings = psycopg.conninfo.conninfo_to_dict(conninfo)
     url = f"postgresql+psycopg://{settings['user']}@/{settings['dbname']}?host={settings['host']}"
     engine, name = PGEngine.from_connection_string(url), fresh_table()
@@ -216,7 +216,7 @@ def langchain(conninfo: str, records: list[Record], vectors: Vectors, ready: Rea
 
 
 def llama_index(conninfo: str, records: list[Record], vectors: Vectors) -> float:
-    """`add` of LlamaIndex's own store."""
+    """Return the seconds of `add` of LlamaIndex's own store."""
     settings = psycopg.conninfo.conninfo_to_dict(conninfo)
     url = f"postgresql+psycopg2://{settings['user']}@/{settings['dbname']}?host={settings['host']}"
     store = LlamaIndexStore.from_params(
@@ -234,7 +234,7 @@ def llama_index(conninfo: str, records: list[Record], vectors: Vectors) -> float
 
 
 def nodes_of(records: list[Record], vectors: Vectors) -> list[TextNode]:
-    """The same as LlamaIndex has them."""
+    """Return the records as LlamaIndex nodes."""
     return [
         TextNode(id_=str(uuid.uuid4()), text=record.text, metadata=dict(record.metadata), embedding=vector)
         for record, vector in zip(records, vectors[: len(records)].tolist(), strict=True)
@@ -242,7 +242,7 @@ def nodes_of(records: list[Record], vectors: Vectors) -> list[TextNode]:
 
 
 def busy(conninfo: str, records: list[Record], vectors: Vectors) -> None:
-    """How much of an ingest an encoder of 3,000 chunks a second works."""
+    """Print for how much of an ingest an encoder of 3,000 chunks a second is busy."""
     ready = Ready(vectors, (record.text for record in records), rate=3_000)
     loaded = Loaded(conninfo, ready, [])
     begin = time.perf_counter()
@@ -253,7 +253,7 @@ def busy(conninfo: str, records: list[Record], vectors: Vectors) -> None:
 
 
 def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready) -> None:
-    """Of the ten nearest by an exact scan, with and without a filter that one row in a hundred meets."""
+    """Print the recall of the ten nearest rows, with and without a filter that one row in a hundred meets."""
     store = PgVectorStore(conninfo, table=fresh_table())
     Index(store, ready).ingest(records)
     opened = store.open(SPACE)
@@ -277,20 +277,20 @@ def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready)
 
 
 def memory(conninfo: str) -> None:
-    """The peak memory that an ingest out of a generator adds to the process."""
+    """Print the peak memory that an ingest from a generator adds to the process."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is from here on
     before = peak()
     for number in (10_000, 200_000):
         records = (Record(str(each), f"{each} {' '.join(PROSE)[:550]}", {"n": each}) for each in range(number))
         with PgVectorStore(conninfo, table=fresh_table()) as store:
             opened = store.open(SPACE, create=True)
-            # No indexes are built: the server's memory is not looked at.
+            # No indexes are built, because the server's memory is not measured.
             Ingest(Instant(DIMENSIONS)).run(opened, records, build_indexes=False)
-        print(f"an ingest of {number:,} records adds {peak() - before:,.0f} MiB at most (within 100 of each other)")
+        print(f"an ingest of {number:,} records adds at most {peak() - before:,.0f} MiB (within 100 of each other)")
 
 
 def peak() -> float:
-    """The most memory that this process had, in MiB."""
+    """Return the peak memory of this process, in MiB."""
     [line] = [each for each in Path("/proc/self/status").read_text("ascii").splitlines() if each.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 

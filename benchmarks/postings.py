@@ -1,4 +1,4 @@
-"""Stores in memory that are fast enough to ask them thousands of queries with many constants."""
+"""Stores in memory, fast enough for thousands of queries with many constants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harrier_core.types import Vectors
 
 
 class Postings(MemoryStore):
-    """A MemoryStore that knows which chunks have a term. It has no conditions, and changes only until it is asked."""
+    """A MemoryStore with an inverted index. It ignores conditions, and must not change after the first search."""
 
     def __init__(self) -> None:
         super().__init__(keywords=True)
@@ -25,11 +25,11 @@ class Postings(MemoryStore):
         self._having: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
 
     def forget(self) -> None:
-        """Make the terms again at the next search, as the analyzer has changed."""
+        """Extract the terms again at the next search, because the analyzer has changed."""
         self._having = {}
 
     def search_words(self, search: WordSearch) -> list[Lists]:
-        """Add up what each term of a query gives to each chunk."""
+        """Return the best chunks by the sum of their term weights."""
         if not self._having:
             self._count()
         number = len(self._stored_now)
@@ -59,7 +59,7 @@ class Postings(MemoryStore):
 
 
 class Recorded(MemoryStore):
-    """A store that gives the same lists again, whatever is asked."""
+    """A store that returns the same lists for any search."""
 
     def __init__(self, lists: Sequence[Lists], vectors: Vectors) -> None:
         super().__init__(keywords=True)
@@ -67,11 +67,11 @@ class Recorded(MemoryStore):
         self.vectors = vectors
 
     def search_words(self, search: WordSearch) -> list[Lists]:  # noqa: ARG002
-        """Give them."""
+        """Return the recorded lists."""
         return self._lists
 
     def narrowed(self, share: float) -> Recorded:
-        """Return one whose cosines lie in so large a share of their range."""
+        """Return a store whose cosines are squeezed into this share of their range."""
         if share == 1:
             return self
         lists = [(words, [replace(m, score=1 - share + share * m.score) for m in near]) for words, near in self._lists]

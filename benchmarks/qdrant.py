@@ -1,8 +1,8 @@
-"""How well an ingest into Qdrant keeps an encoder busy, against langchain-qdrant's, in one run.
+"""Measure how busy an ingest into Qdrant keeps an encoder, against langchain-qdrant, in one run.
 
-The encoders give a fixed number of vectors a second and cost nothing; the server, in its own process, takes requests
-and keeps the hashes only. So what is measured is the client: how it makes requests, and whether it encodes meanwhile.
-Rounds are interleaved; a ratio is the median of the rounds' ratios.
+The encoders deliver a fixed number of vectors a second at no cost. The server, in its own process, parses requests and
+keeps only hashes. So only the client is measured: how it creates requests, and whether it encodes meanwhile. Rounds are
+interleaved; a ratio is the median of the rounds' ratios.
 
     make bench-qdrant
 """
@@ -36,8 +36,8 @@ Vectors = NDArray[np.float32]
 
 SERVER = Path(__file__).with_name("null_qdrant.py")
 
-# Dimensions, vectors a second, and how many seconds of work a round has; what is aimed at, of the encoder's rate and
-# in comparison.
+# Dimensions, vectors a second, and seconds of work per round; then the targets for the share of the encoder's rate and
+# for the ratio.
 CASES = [
     (640, 3_000, 3.0, 0.95, 2.0),
     (640, 6_000, 3.0, 0.90, 4.0),
@@ -54,7 +54,7 @@ class Rated(Embeddings):
         self._ready = Ready(vectors, texts, rate)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """As many a second, and lists, as its interface wants."""
+        """Return vectors at the encoder's rate, as the lists that LangChain expects."""
         return [vector.tolist() for vector in self._ready.submit_documents(texts).result().vectors]
 
     def embed_query(self, text: str) -> list[float]:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def measure(server: subprocess.Popen[str], rounds: int) -> None:
-    """All cases against a server that is starting."""
+    """Measure all cases, once the server has started."""
     assert server.stdout is not None
     rest, grpc = map(int, server.stdout.readline().split())
     url = f"http://127.0.0.1:{rest}"
@@ -96,7 +96,7 @@ def busy(
     aim: float,
     times: float | None,
 ) -> None:
-    """An ingest by an encoder of that many a second."""
+    """Compare ingests with an encoder of this rate."""
     records, vectors = rows(int(rate * seconds), dimensions)
     contestants: dict[str, Callable[[], float]] = {
         "Index.ingest": partial(ours, connect, records, vectors, rate),
@@ -117,7 +117,7 @@ def busy(
 
 
 def ours(connect: Callable[..., QdrantClient], records: list[Record], vectors: Vectors, rate: float) -> float:
-    """From records to acknowledged points."""
+    """Return the seconds from records to acknowledged points."""
     client = connect(prefer_grpc=True)
     ready = Ready(vectors, (record.text for record in records), rate)
     with Index(QdrantStore(client, collection=uuid.uuid4().hex), ready) as index:
@@ -132,7 +132,7 @@ def ours(connect: Callable[..., QdrantClient], records: list[Record], vectors: V
 def theirs(
     connect: Callable[..., QdrantClient], records: list[Record], vectors: Vectors, rate: float, *, grpc: bool
 ) -> float:
-    """`add_texts` as it comes, without the check of a collection that is not kept here."""
+    """Return the seconds of `add_texts` with its defaults, but without the check of the collection."""
     client = connect(prefer_grpc=grpc)
     texts = [record.text for record in records]
     embeddings = Rated(vectors, texts, rate)
@@ -152,7 +152,7 @@ def theirs(
 
 
 def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, number: int) -> None:
-    """Points that are there to points that are acknowledged, against the client's own fastest way."""
+    """Compare the time from finished to acknowledged points with the client's own fastest method."""
     records, vectors = rows(number, dimensions)
     chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
     client = connect(prefer_grpc=True)

@@ -1,4 +1,4 @@
-"""Encoders that cost nothing, or exactly so much: what is compared is a store."""
+"""Encoders that cost nothing, or a fixed time per text, so that only stores are compared."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Vectors = NDArray[np.float32]
 
 
 def space_of(dimensions: int) -> EmbeddingSpace:
-    """A space of vectors that no model made."""
+    """Return a space for vectors that no model made."""
     return EmbeddingSpace("bench", None, "w", "t", dimensions, "last token", "l2", "{text}")
 
 
 class Ready(Embedder):
-    """An embedder whose vectors are there already, at a number of texts a second or at once."""
+    """An embedder with prepared vectors, which returns them at a fixed rate or at once."""
 
     name = "bench"
     max_tokens = 1_000_000
@@ -36,19 +36,19 @@ class Ready(Embedder):
 
     @property
     def space(self) -> EmbeddingSpace:
-        """Of its vectors."""
+        """Return the space of its vectors."""
         return self._space
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Guess, which costs nothing either."""
+        """Estimate, which costs nothing either."""
         return [len(text) // 5 for text in texts]
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Look them up on a thread, as a model would encode them."""
+        """Look up the vectors on a thread, where a model would encode."""
         return self._thread.submit(self._look_up, list(texts))
 
     def submit_queries(self, texts: Iterable[str], *, task: object = None) -> Future[Encoded]:  # noqa: ARG002
-        """Do the same: a query is one of the texts."""
+        """Look up the vectors; each query is one of the texts."""
         return self._thread.submit(self._look_up, list(texts))
 
     def _look_up(self, texts: list[str]) -> Encoded:
@@ -60,7 +60,7 @@ class Ready(Embedder):
 
 
 class Instant(Embedder):
-    """An embedder of any text, whose vectors are all the same."""
+    """An embedder that returns the same vector for any text."""
 
     name = "bench"
     max_tokens = 1_000_000
@@ -71,32 +71,32 @@ class Instant(Embedder):
 
     @property
     def space(self) -> EmbeddingSpace:
-        """Of its vectors."""
+        """Return the space of its vectors."""
         return self._space
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Count words, which will do."""
+        """Count words, which is accurate enough."""
         return [len(text.split()) for text in texts]
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Answer at once."""
+        """Return the vectors at once."""
         given = list(texts)
         done: Future[Encoded] = Future()
         done.set_result(Encoded(np.tile(self._vector, (len(given), 1)), [0] * len(given)))
         return done
 
     def submit_queries(self, texts: Iterable[str], *, task: object = None) -> Future[Encoded]:  # noqa: ARG002
-        """Answer at once."""
+        """Return the vectors at once."""
         return self.submit_documents(texts)
 
 
 class Noise(Instant):
-    """An embedder to which texts are noise, the same for the same text."""
+    """An embedder that returns noise, the same for equal texts."""
 
     name = "vectors of noise"
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Draw each from its text."""
+        """Draw each vector, seeded by its text."""
         drawn = [np.random.default_rng([*text.encode()]).normal(size=self.dimensions) for text in texts]
         done: Future[Encoded] = Future()
         done.set_result(Encoded(np.array([row / np.linalg.norm(row) for row in drawn], np.float32), [0] * len(drawn)))
@@ -104,7 +104,7 @@ class Noise(Instant):
 
 
 def rows(number: int, dimensions: int) -> tuple[list[Record], Vectors]:
-    """Records with some 560 characters of text, and vectors in topics of 200, of low rank, as embeddings are."""
+    """Return records with some 560 characters of text, and low-rank vectors in topics of 200, similar to embeddings."""
     chance = np.random.default_rng(0)
     prose = " ".join(PROSE)
     texts = [f"{each} {prose[each % 400 : each % 400 + 550]}" for each in range(number)]

@@ -1,8 +1,8 @@
-"""Measure the cost of a re-embedding to searches: the latency of searches while one goes on, over that while it stands.
+"""Measure the cost of a re-embedding to searches: their latency while it runs, over their latency while it is paused.
 
-An index in embedded Postgres is searched all the time, by one client with the old model. A process re-embeds it with
---rate; it is stopped and goes on again, every second, by signals, so that both latencies are of one run and of the same
-minutes. A last line is that of a re-embedding without --rate. The models are the tiny ones of the tests.
+One client with the old model searches an index in embedded Postgres all the time. Another process re-embeds the index
+with --rate. Signals pause and resume it every second, so that both latencies come from one run and the same minutes.
+The last lines are those of a re-embedding without --rate. The models are the tiny ones of the tests.
 
     make bench-reembed
     .venv/bin/python benchmarks/reembedding.py --rows 20000 --rate 100 --seconds 120
@@ -31,14 +31,14 @@ BESIDE = "import sys; from harrier_cli import main; sys.argv[0] = 'harrier'; mai
 
 
 def text(number: int, words: int) -> str:
-    """Made words, the same ones for a number."""
+    """Return random words, the same for each number."""
     return " ".join(np.random.default_rng(number).choice(WORDS, words))
 
 
 def measure(
     index: Index, store: PgVectorStore, place: str, model: str, rate: float | None, seconds: float
 ) -> tuple[list[float], list[float]]:
-    """Latencies of searches while a re-embedding stands, and while it goes on."""
+    """Return the latencies of searches while a re-embedding is paused, and while it runs."""
     options = [] if rate is None else ["--rate", str(rate)]
     process = subprocess.Popen(
         [sys.executable, "-c", BESIDE, "reembed", place, "--model", model, *options], stdout=subprocess.DEVNULL
@@ -53,7 +53,7 @@ def measure(
     while time.perf_counter() - begin < seconds and process.poll() is None:
         for latencies, state in ((going, signal.SIGCONT), (standing, signal.SIGSTOP)):
             os.kill(process.pid, state)
-            time.sleep(0.05)  # a search that began before is not of this state
+            time.sleep(0.05)  # a search that began before this state does not count
             until = time.perf_counter() + 1
             while time.perf_counter() < until:
                 begun = time.perf_counter()
@@ -89,7 +89,7 @@ def main() -> None:
                 for share in (50, 99):
                     one, other = (float(np.percentile(each, share)) * 1_000 for each in (standing, going))
                     print(
-                        f"  {said}, p{share}: {other:.1f} ms while it goes on, {one:.1f} ms while it stands "
+                        f"  {said}, p{share}: {other:.1f} ms while it runs, {one:.1f} ms while it is paused "
                         f"({len(going):,} and {len(standing):,} searches): {other / one:.2f}",
                         flush=True,
                     )

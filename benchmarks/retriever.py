@@ -1,4 +1,4 @@
-"""A trained retrieval model of sentence-transformers as an Embedder; a folder keeps the vectors that it made."""
+"""A trained retrieval model of sentence-transformers as an Embedder that caches its vectors in a folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from harrier_core import Embedder, EmbeddingSpace, Encoded
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_TOGETHER = 64  # texts that are kept together
-_TOKENS = 128  # of a text, on which most models of this kind were trained; the rest is cut
+_TOGETHER = 64  # texts whose vectors are stored together
+_TOKENS = 128  # of a text; most models of this kind were trained on so many, and the rest is truncated
 
 
 class Retriever(Embedder):
-    """Queries and documents without prompts; a text that is too long is cut."""
+    """Encode queries and documents without prompts; a text that is too long is truncated."""
 
     max_tokens = 1_000_000
 
@@ -36,7 +36,7 @@ class Retriever(Embedder):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Return the name of the model's folder."""
         return self._folder.name
 
     @cached_property
@@ -56,16 +56,16 @@ class Retriever(Embedder):
 
     @cached_property
     def space(self) -> EmbeddingSpace:
-        """Of its vectors."""
+        """Return the space of its vectors."""
         dimensions = len(self._model.encode("a"))
         return EmbeddingSpace(self.name, None, self._digest, self._digest, dimensions, "its own", "l2", "{text}")
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Guess: nothing is cut by it."""
+        """Estimate; the counts are not used for truncation."""
         return [len(text) // 5 for text in texts]
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Encode those that were never encoded, and read the others' vectors."""
+        """Encode texts that are not in the cache, and read the vectors of the others."""
         given = list(texts)
         keys = [hashlib.sha256(f"{self._digest} {text}".encode()).digest() for text in given]
         found = {key: vector for key in keys if (vector := self._read(key)) is not None}
@@ -83,7 +83,7 @@ class Retriever(Embedder):
         return done
 
     def submit_queries(self, texts: Iterable[str], *, task: object = None) -> Future[Encoded]:  # noqa: ARG002
-        """Do the same."""
+        """Do the same as for documents."""
         return self.submit_documents(texts)
 
     def _read(self, key: bytes) -> NDArray[np.float32] | None:
@@ -92,7 +92,7 @@ class Retriever(Embedder):
 
 
 def batched(items: Iterable[tuple[bytes, str]], size: int) -> Iterator[list[tuple[bytes, str]]]:
-    """Yield that many at a time."""
+    """Yield batches of `size` items."""
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

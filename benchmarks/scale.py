@@ -1,9 +1,9 @@
-"""An ingest by several processes against one: how much faster, how busy each model is, and in how much memory.
+"""Measure an ingest by several processes against one: its speed, how busy each model is, and its memory.
 
-With a model, the same records are ingested by one process and by so many workers, in turns. A rate is that from
-when texts wait for their vectors to the end; the start of processes is told apart. A paced embedder stands for a GPU
-of a pace, and says which share of its time it was busy. The cutter is compared with one that tokenizes each
-stretch that the splitter asks for. On a machine with several GPUs each worker has one: name as many workers.
+With a model, one process and several workers ingest the same records in turns. A rate is measured from the moment at
+which texts wait for their vectors to the end; the start of processes is reported separately. A paced embedder stands
+for a GPU with a fixed rate, and reports its busy share. The cutter is compared with one that tokenizes each stretch
+that the splitter asks for. On a machine with several GPUs each worker uses one: set --workers to their number.
 
     make bench-scale MODEL=/models/harrier-270m
     .venv/bin/python benchmarks/scale.py --model FOLDER --workers 8 --records 200000
@@ -32,7 +32,7 @@ from harrier_core.testing.sample import PROSE
 
 
 def records(number: int, sentences: int = 8) -> Iterator[Record]:
-    """Texts of one chunk, no two the same."""
+    """Yield records of one chunk, with different texts."""
     for at in range(number):
         said = (PROSE[(at + each) % len(PROSE)] for each in range(sentences))
         yield Record(f"record {at}", f"{at}: {' '.join(said)}", {"number": at})
@@ -40,7 +40,7 @@ def records(number: int, sentences: int = 8) -> Iterator[Record]:
 
 @dataclass
 class Watch:
-    """The rate of an ingest from when texts wait for their vectors to its last report."""
+    """The rate of an ingest, from the moment at which texts wait for their vectors to its last report."""
 
     first: tuple[float, int] | None = None
     last: tuple[float, int] = (0.0, 0)
@@ -53,13 +53,13 @@ class Watch:
 
     @property
     def rate(self) -> float:
-        """Chunks a second."""
+        """Return the chunks a second."""
         assert self.first is not None
         return (self.last[1] - self.first[1]) / max(self.last[0] - self.first[0], 1e-9)
 
 
 def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, sentences: int) -> tuple[float, float]:
-    """Return the rate of an ingest into an empty table, and its seconds in all."""
+    """Return the rate of an ingest into an empty table, and its total seconds."""
     store = PgVectorStore.embedded(folder / "postgres", table="docs")
     with store, Index(store, encoder) as index:
         watch = Watch()
@@ -70,7 +70,7 @@ def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, se
 
 
 def by_model(folder: Path, model: str, number: int, workers: int, rounds: int, sentences: int) -> None:
-    """Real weights, in turns."""
+    """Compare one process with several workers, in turns, on real weights."""
     ratios, wholes = [], []
     with Encoder(model) as encoder:
         for _ in range(rounds):
@@ -84,7 +84,7 @@ def by_model(folder: Path, model: str, number: int, workers: int, rounds: int, s
 
 
 def by_pace(folder: Path, pace: float, number: int, workers: int) -> None:
-    """How busy a model of this pace is: in one process, with one worker, and with several."""
+    """Print the busy share of a model with this rate: in one process, with one worker, and with several."""
     for many in (None, 1, workers):
         notes = folder / f"notes {many}"
         encoder = Paced(pace, notes)
@@ -94,12 +94,12 @@ def by_pace(folder: Path, pace: float, number: int, workers: int) -> None:
 
 
 def by_words(model: str, rounds: int) -> None:
-    """The cutter, against one that tokenizes each stretch whole."""
+    """Compare the cutter with one that tokenizes each stretch as a whole."""
     text = "\n\n".join(f"{prose} {number}" for number in range(40) for prose in PROSE)
     with Encoder(model, device="cpu") as encoder:
         tokens = encoder._tokenizer
         count, total = encoder.count_tokens, encoder.count_tokens([text])[0]
-        count([text[:1_000]])  # it looks through the vocabulary, once
+        count([text[:1_000]])  # it scans the vocabulary once
         ratios = []
         for _ in range(rounds):
             took: list[float] = []
@@ -110,12 +110,12 @@ def by_words(model: str, rounds: int) -> None:
                 took.append(time.process_time() - begin)
             assert made[0] == made[1]
             ratios.append(took[1] / took[0])
-            print(f"  {total / took[0] / 1e6:.2f} against {total / took[1] / 1e6:.2f} million tokens a CPU second")
+            print(f"  {total / took[0] / 1e6:.2f} against {total / took[1] / 1e6:.2f} million tokens per CPU second")
     print(f"cutting by words / by tokenizing: {statistics.median(ratios):.1f} times as fast, the chunks equal")
 
 
 def ids(number: int) -> None:
-    """The memory of which ids came."""
+    """Print the memory of the ids that were seen."""
     begin, seen = _memory(), Seen()
     chance = np.random.default_rng(0)
     for _ in range(0, number, 2_000):
@@ -123,25 +123,25 @@ def ids(number: int) -> None:
             seen.add(each)
         seen.settle()
     grown = _memory() - begin
-    print(f"{len(seen):,} ids: {grown / 2**20:,.0f} MiB at most, {grown / len(seen):.1f} bytes each")
+    print(f"{len(seen):,} ids: at most {grown / 2**20:,.0f} MiB, {grown / len(seen):.1f} bytes each")
 
 
 def _memory() -> int:
-    """The most bytes that this process had."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Measure the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a folder or name; without one only what needs no weights is measured")
+    parser.add_argument("--model", help="a folder or name; without it, parts that need weights are skipped")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--records", type=int, default=400, help="for the model")
-    parser.add_argument("--sentences", type=int, default=8, help="of a record")
+    parser.add_argument("--sentences", type=int, default=8, help="sentences per record")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pace", type=float, default=3_000, help="chunks a second of the paced embedder; 0: none")
+    parser.add_argument("--pace", type=float, default=3_000, help="chunks a second of the paced embedder; 0 skips it")
     parser.add_argument("--paced-records", type=int, default=60_000, help="for each worker")
-    parser.add_argument("--ids", type=int, default=10_000_000, help="simulated; 0: none")
+    parser.add_argument("--ids", type=int, default=10_000_000, help="number of simulated ids; 0 skips them")
     options = parser.parse_args()
     if options.ids:
         ids(options.ids)

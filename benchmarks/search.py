@@ -1,7 +1,7 @@
-"""How long a search takes on a database next door and on one that is away, beside langchain-postgres and LlamaIndex.
+"""Measure searches on a near and on a distant database, against langchain-postgres and LlamaIndex.
 
-The same rows and vectors for all, on one embedded PostgreSQL, behind one proxy that holds everything up: 0 and 5 ms a
-turnaround. Encoders cost nothing here. Rounds are interleaved; a figure is the median of all searches of all rounds.
+All use the same rows and vectors on one embedded PostgreSQL, through a proxy that delays each round trip by 0 or 5 ms.
+Encoders cost nothing here. Rounds are interleaved; a figure is the median of all searches of all rounds.
 
     make bench-search
 """
@@ -31,7 +31,7 @@ from ready import Ready, rows
 
 from harrier_core import Index
 
-DELAYS = (0.0, 0.005)  # seconds a turnaround
+DELAYS = (0.0, 0.005)  # seconds per round trip
 PROXY = Path(__file__).parents[1] / "tests" / "turnarounds.py"
 K = 5
 
@@ -67,13 +67,13 @@ def main() -> None:
     for name in contestants[DELAYS[0]]:
         here, away = (statistics.median(took[name, delay]) for delay in DELAYS)
         delays = (away - here) / DELAYS[1]
-        print(f"{name:44}{here * 1e3:9.2f} ms{away * 1e3:9.2f} ms  {delays:6.2f} delays more")
-    print("aim: no more than 1.3 delays for each of Index")
+        print(f"{name:44}{here * 1e3:9.2f} ms{away * 1e3:9.2f} ms  {delays:6.2f} additional delays")
+    print("target: at most 1.3 additional delays for each search of Index")
 
 
 @contextmanager
 def proxied(conninfo: str, delay: float) -> Iterator[str]:
-    """A port of this machine at which the server is so far away."""
+    """Yield a local port at which the server has this delay."""
     given = conninfo_to_dict(conninfo)
     command = [sys.executable, str(PROXY), f"{given['host']}/.s.PGSQL.{given['port']}", str(delay)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy:
@@ -84,7 +84,7 @@ def proxied(conninfo: str, delay: float) -> Iterator[str]:
 
 
 def fill(conninfo: str, records: list[Any], vectors: Any, ready: Ready) -> None:
-    """The same rows in a table of each."""
+    """Fill a table for each contestant with the same rows."""
     with Index(PgVectorStore(conninfo, table="ours"), ready) as index:
         index.ingest(records)
     given = conninfo_to_dict(conninfo)
@@ -99,7 +99,7 @@ def fill(conninfo: str, records: list[Any], vectors: Any, ready: Ready) -> None:
 
 
 def searches(port: str, records: list[Any], vectors: Any, ready: Ready) -> dict[str, Search]:
-    """The timed calls, each by the number of the row that is searched for."""
+    """Return the timed calls; each takes the number of the row to search for."""
     index = Index(
         PgVectorStore(f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable", table="ours"), ready
     )
@@ -127,7 +127,7 @@ def searches(port: str, records: list[Any], vectors: Any, ready: Ready) -> dict[
 
 
 def llama(url: str) -> LlamaIndexStore:
-    """LlamaIndex's own store, with an index as ours has."""
+    """Return LlamaIndex's own store, with an index like ours."""
     return LlamaIndexStore.from_params(
         connection_string=url,
         async_connection_string=url.replace("psycopg2", "asyncpg").partition("?")[0],
@@ -138,7 +138,7 @@ def llama(url: str) -> LlamaIndexStore:
             "hnsw_m": 16,
             "hnsw_ef_construction": 64,
             "hnsw_ef_search": 40,
-            "hnsw_dist_method": "halfvec_cosine_ops",  # else it is of L2, and its own searches by cosine cannot use it
+            "hnsw_dist_method": "halfvec_cosine_ops",  # the default is L2, which its searches by cosine cannot use
         },
     )
 

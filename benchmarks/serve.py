@@ -1,9 +1,9 @@
 """Measure the cost of a server: `harrier serve` against an Encoder called by as many threads of one process.
 
-The server, the Encoder and the callers have a process each, on the same cores; rounds of the two alternate, and who
-goes first does as well. A ratio is the median of the rounds' ratios. Then the queries of one caller, alone and while
-another one sends documents. At the end a server on a core of its own whose model costs nothing, with its callers on
-another core, and what these callers do where the server does nothing either.
+The server, the Encoder and the callers have a process each, on the same cores. Rounds of server and Encoder alternate,
+and so does the order within a round. A ratio is the median of the rounds' ratios. Then the queries of one caller are
+measured, alone and while another caller sends documents. Finally, a server with a model that costs nothing runs on one
+core and its callers on another; the callers are also measured against a server that does nothing.
 
     make bench-serve [MODEL=folder]
 """
@@ -43,17 +43,17 @@ PATH = "/v1/embeddings"
 CALLERS = (1, 16, 64)
 QUERY, DOCUMENT = ROLES = "query", "document"
 PARTS = (*ROLES, "single", "beside", "free")
-DIMENSIONS = 1_024  # of the model that costs nothing: those of harrier-0.6b
-FREE = ((QUERY, 1, 1), (QUERY, 1, 16), (QUERY, 1, 64), (DOCUMENT, 64, 16))  # of that model: role, texts, callers
+DIMENSIONS = 1_024  # of the model that costs nothing; as in harrier-0.6b
+FREE = ((QUERY, 1, 1), (QUERY, 1, 16), (QUERY, 1, 64), (DOCUMENT, 64, 16))  # role, texts per request, callers
 _WORDS = sorted({word for text in PROSE for word in text.split()})
-_BATCH = 64  # documents of a request beside queries
+_BATCH = 64  # documents per request of the other caller
 
 
 class Cell(NamedTuple):
     """One line of the table."""
 
     role: str
-    texts: int  # of a request
+    texts: int  # per request
     callers: int
 
 
@@ -61,12 +61,12 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a folder; a tiny model by default")
-    parser.add_argument("--texts", type=int, default=2_048, help="of a round, or one request of each caller")
+    parser.add_argument("--texts", type=int, default=2_048, help="texts per round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=1_000, help="of the caller that is alone, and then is not")
-    parser.add_argument("--documents", type=int, default=100_000, help="of the caller beside it")
+    parser.add_argument("--queries", type=int, default=1_000, help="queries of the one caller")
+    parser.add_argument("--documents", type=int, default=100_000, help="documents of the other caller")
     parser.add_argument("--free", type=int, default=20_000, help="requests to the model that costs nothing")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the benchmark; all by default")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tiny = str(build_model(folder, "qwen3", vectors="words"))
@@ -86,13 +86,13 @@ def main() -> None:
             free(tiny, options.free, options.rounds)
 
 
-# -- the bare engine, in a process of its own
+# -- the bare engine, in its own process
 
 _encoder: Encoder
 
 
 def _enter(model: str) -> None:
-    global _encoder  # noqa: PLW0603  # of the process
+    global _encoder  # noqa: PLW0603  # one per process
     _encoder = Encoder(model)
     _encoder.encode_documents(["a text"])
     _encoder.encode_queries(["a text"])
@@ -103,7 +103,7 @@ def _bare_vectors(role: str, texts: list[str]) -> Any:
 
 
 def _bare_load(role: str, requests: list[list[str]], callers: int) -> Done:
-    """The same requests, by threads that each make the next call when the last one has returned."""
+    """Encode the same requests with threads; each makes its next call when the last one has returned."""
     done = Done()
 
     def timed(texts: list[str]) -> None:
@@ -119,7 +119,7 @@ def _bare_load(role: str, requests: list[list[str]], callers: int) -> Done:
 
 
 def _bare_pass(texts: list[str]) -> float:
-    """The seconds of a pass in which documents are encoded."""
+    """Return the seconds of one pass of documents."""
     before, begin = _encoder.stats.passes, time.perf_counter()
     _encoder.encode_documents(texts)
     return (time.perf_counter() - begin) / (_encoder.stats.passes - before)
@@ -127,29 +127,29 @@ def _bare_pass(texts: list[str]) -> float:
 
 @contextmanager
 def bare(model: str) -> Iterator[ProcessPoolExecutor]:
-    """The process of an Encoder that is loaded."""
+    """Yield a process with a loaded Encoder."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _enter, (model,)) as pool:
         pool.submit(time.time).result()
         yield pool
 
 
-# -- what is sent
+# -- requests
 
 
 def texts_of(role: str, number: int, seed: object) -> list[str]:
-    """Texts that are all different: queries of 3 to 7 words, documents of 15 to 35."""
+    """Return different texts: queries of 3 to 7 words, documents of 15 to 35."""
     chance = random.Random(f"{role} {seed}")
     few, many = (3, 7) if role == QUERY else (15, 35)
     return [f"{each} {' '.join(chance.choices(_WORDS, k=chance.randint(few, many)))}" for each in range(number)]
 
 
 def body_of(role: str, texts: Sequence[str]) -> bytes:
-    """A request for their vectors."""
+    """Return a request for the vectors of texts."""
     return request(PATH, {"model": f"bench-{role}", "input": texts, "encoding_format": "base64"})
 
 
 def check(engine: ProcessPoolExecutor, port: int) -> None:
-    """The server answers with the vectors of the Encoder."""
+    """Check that the server's vectors equal the Encoder's."""
     for role in (QUERY, DOCUMENT):
         texts = texts_of(role, 8, "check")
         answer = json.loads(loaded(port, [body_of(role, texts)], 1).first)
@@ -159,19 +159,19 @@ def check(engine: ProcessPoolExecutor, port: int) -> None:
             raise RuntimeError(f"the server's vectors of {role} texts differ by {difference}")
 
 
-# -- what is measured
+# -- measurements
 
 
 def throughput(
     engine: ProcessPoolExecutor, port: int, processes: tuple[int, int], role: str, texts: int, rounds: int
 ) -> None:
-    """Texts a second beside the bare engine, and what CPU time a text costs on either side, without the callers'."""
-    print("                               texts a second                                     CPU ms a text")
+    """Compare texts a second with the bare engine, and the CPU time per text of both sides, without the callers'."""
+    print("                               texts a second                                     CPU ms per text")
     print("                            server   Encoder   server / Encoder            server   Encoder")
     for cell in (Cell(role, each, callers) for each in (1, 16) for callers in CALLERS):
         number = max(texts // cell.texts, cell.callers)
         sides: list[list[Side]] = []
-        for round_ in range(rounds + 1):  # of which the first is a short one, and not counted
+        for round_ in range(rounds + 1):  # the first round is short, and not counted
             given = texts_of(cell.role, (number if round_ else 1) * cell.texts, (cell, round_))
             calls = [given[at : at + cell.texts] for at in range(0, len(given), cell.texts)]
             requests = [body_of(cell.role, each) for each in calls]
@@ -188,35 +188,35 @@ def throughput(
             f"{server.cost:9.2f} {encoder.cost:9.2f}",
             flush=True,
         )
-    print("aim with real weights: at least 0.95 for 16 and 64 callers")
+    print("target with real weights: at least 0.95 for 16 and 64 callers")
 
 
 class Side(NamedTuple):
     """The work of one side in a round."""
 
     rate: float  # texts a second
-    cost: float  # CPU ms a text
+    cost: float  # CPU ms per text
 
     @classmethod
     def of(cls, run: Callable[[], Done], process: int, texts: int) -> Side:
-        """Run it, and read how long its process was busy."""
+        """Run a load, and measure the CPU time of its process."""
         before = cpu_seconds(process)
         seconds = run().seconds
         return cls(texts / seconds, (cpu_seconds(process) - before) / texts * 1e3)
 
     @classmethod
     def median(cls, sides: Sequence[Side]) -> Side:
-        """The median of rounds, each figure for itself."""
+        """Return the median of each figure over rounds."""
         return cls(*(statistics.median(each) for each in zip(*sides, strict=True)))
 
 
 def wait(engine: ProcessPoolExecutor, call: Callable[..., T], *given: Any) -> T:
-    """Have the Encoder's process do something."""
+    """Run a call in the Encoder's process."""
     return engine.submit(call, *given).result()
 
 
 def single(engine: ProcessPoolExecutor, port: int, queries: int, rounds: int) -> None:
-    """What HTTP adds to one query."""
+    """Print the time that HTTP adds to one query."""
     added, whole = [], []
     for round_ in range(rounds + 1):
         given = texts_of(QUERY, queries // rounds, ("single", round_))
@@ -232,11 +232,11 @@ def single(engine: ProcessPoolExecutor, port: int, queries: int, rounds: int) ->
         whole.append(encoder)
         added.append(server - encoder)
     own = f"{statistics.median(whole[1:]) * 1e3:.2f} ms"
-    print(f"one query: {spread([each * 1e3 for each in added[1:]])} ms more than the Encoder's {own}; aim 1 ms at most")
+    print(f"one query: {spread([each * 1e3 for each in added[1:]])} ms more than the Encoder's {own}; target 1 ms")
 
 
 def beside(engine: ProcessPoolExecutor, port: int, queries: int, documents: int) -> None:
-    """The slowest queries of a caller, alone and beside another one's documents."""
+    """Print the slowest queries of a caller, alone and during another one's documents."""
     given = texts_of(DOCUMENT, documents, "beside")
     seconds = wait(engine, _bare_pass, given[:2_048])
     ended = asyncio.Event()
@@ -250,7 +250,7 @@ def beside(engine: ProcessPoolExecutor, port: int, queries: int, documents: int)
 
     async def both() -> Done:
         asking = asyncio.ensure_future(load(port, asked("busy", 100 * queries), 1))
-        await load(port, sent, 8, "127.0.0.2")  # who is another caller to the server
+        await load(port, sent, 8, "127.0.0.2")  # another caller, to the server
         ended.set()
         return await asking
 
@@ -259,31 +259,31 @@ def beside(engine: ProcessPoolExecutor, port: int, queries: int, documents: int)
     ended.clear()
     alone.append(run(load(port, asked("after", queries), 1)))
     idle = np.concatenate([each.latencies for each in alone])
-    print(f"\n{len(busy.latencies):,} queries of one caller beside {documents:,} documents of another one")
+    print(f"\n{len(busy.latencies):,} queries of one caller during {documents:,} documents of another one")
     print(f"a pass of documents takes {seconds * 1e3:.1f} ms; queries in passes, and in ms:")
     for named, share in (("median", 50), ("p99", 99)):
         quiet, loud = (float(np.percentile(each, share)) for each in (idle, busy.latencies))
         print(
-            f"{named:8} alone {quiet / seconds:5.2f} ({quiet * 1e3:.1f}), beside {loud / seconds:5.2f} "
+            f"{named:8} alone {quiet / seconds:5.2f} ({quiet * 1e3:.1f}), during documents {loud / seconds:5.2f} "
             f"({loud * 1e3:.1f}): {(loud - quiet) / seconds:+.2f} passes"
         )
-    print("aim: at most one pass more at p99")
+    print("target: at most one additional pass at p99")
 
 
 # -- a model that costs nothing
 
 
 class Free(Encoder):
-    """An Encoder whose vectors are there already."""
+    """An Encoder with prepared vectors."""
 
     vectors = np.full((2_048, DIMENSIONS), DIMENSIONS**-0.5, np.float32)
 
     def submit_queries(self, texts: Any, *, task: Any = None) -> Future[Encoded]:  # noqa: ARG002
-        """Answer at once."""
+        """Return the vectors at once."""
         return self.submit_documents(texts)
 
     def submit_documents(self, texts: Any) -> Future[Encoded]:
-        """Answer at once."""
+        """Return the vectors at once."""
         done: Future[Encoded] = Future()
         done.set_result(Encoded(self.vectors[: len(texts)], [1] * len(texts)))
         return done
@@ -297,7 +297,7 @@ def _serve_free(model: str, core: int, told: Connection) -> None:
 
 @contextmanager
 def free_server(model: str, core: int) -> Iterator[tuple[int, int]]:
-    """The port of a server whose model costs nothing, on one core, and the number of its process."""
+    """Yield the port and process id of a server on one core whose model costs nothing."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=_serve_free, args=(model, core, there))
@@ -310,9 +310,9 @@ def free_server(model: str, core: int) -> Iterator[tuple[int, int]]:
 
 
 def free(tiny: str, requests: int, rounds: int) -> None:
-    """How fast HTTP is by itself, by the clock and by the server's own CPU time, whatever else runs on its core.
+    """Print the rate of HTTP alone, by the clock and by the server's CPU time, which other work does not affect.
 
-    So it is with the callers: by the clock where the server does nothing, and by their own CPU time.
+    The callers are measured in the same way against a server that does nothing.
     """
     server_core, *others = sorted(os.sched_getaffinity(0))
     core = others[0] if others else server_core
@@ -343,17 +343,17 @@ def free(tiny: str, requests: int, rounds: int) -> None:
                 f"{top:10,.0f} {by_own:10,.0f}",
                 flush=True,
             )
-    print("aim: 1,000 requests a second of one text, 40,000 vectors a second at 64 a request")
+    print("target: 1,000 requests a second of one text, 40,000 vectors a second at 64 per request")
 
 
 def cpu_seconds(process: int) -> float:
-    """How long a process has run."""
+    """Return the CPU seconds of a process."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def is_loaded(port: int) -> bool:
-    """Whether the server has its model."""
+    """Return whether the server has loaded its model."""
     try:
         loaded(port, [body_of(QUERY, ["a"])], 1)
     except RuntimeError:
@@ -362,7 +362,7 @@ def is_loaded(port: int) -> bool:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and from where to where."""
+    """Return the median with the range."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 

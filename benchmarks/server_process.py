@@ -1,4 +1,4 @@
-"""`harrier serve` in a process of its own."""
+"""`harrier serve` in its own process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from urllib.request import urlopen
 
 @contextmanager
 def server_process(model: str, *arguments: str) -> Iterator[tuple[int, int]]:
-    """Yield the port of a server that is ready, and the number of its process; its model is called `bench`."""
+    """Yield the port of a server that is ready, and its process id; its model is called `bench`."""
     command = [sys.executable, "-m", "harrier_cli", "serve", "--model", model, "--name", "bench", "--port", "0"]
     with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             found = re.search(r"at http://127\.0\.0\.1:(\d+); ", process.stdout.readline())
             if found is None:
-                raise RuntimeError("the server does not start; it says why above")
+                raise RuntimeError("the server did not start; its output above has the reason")
             while not is_ready(int(found[1])):
                 time.sleep(0.1)
             yield int(found[1]), process.pid
@@ -29,9 +29,9 @@ def server_process(model: str, *arguments: str) -> Iterator[tuple[int, int]]:
 
 
 def is_ready(port: int) -> bool:
-    """Whether its model is loaded."""
+    """Return whether the server's model is loaded."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=30):
             return True
-    except OSError:  # a 503 is one of these as well
+    except OSError:  # including 503
         return False

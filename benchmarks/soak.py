@@ -1,4 +1,4 @@
-"""A million short texts: what the process holds of memory meanwhile, call after call and in one call.
+"""Measure the memory of a process that encodes a million short texts, in many calls and in one.
 
 make soak
 """
@@ -17,7 +17,7 @@ from harrier_core.testing import build_model
 
 
 def main() -> None:
-    """Encode, and print how much memory the process has."""
+    """Encode, and print the memory of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=1_000_000)
     options = parser.parse_args()
@@ -32,22 +32,22 @@ def main() -> None:
         print(f"{encoder.stats.texts / took:,.0f} texts a second; {encoder.stats}")
         before = resident()
         vectors = encoder.encode_documents(texts(-options.texts, options.texts))
-        print(f"{options.texts:>12,} texts in one call: {peak():,} MiB at most, {before:,} before it,")
-        print(f"             of which the vectors themselves have {vectors.nbytes >> 20:,}")
+        print(f"{options.texts:>12,} texts in one call: at most {peak():,} MiB, {before:,} before it,")
+        print(f"             of which the vectors take {vectors.nbytes >> 20:,}")
 
 
 def texts(first: int, number: int) -> Iterator[str]:
-    """Short ones, all different."""
+    """Yield short texts, all different."""
     return (f"a short text, number {each}" for each in range(first, first + number))
 
 
 def resident() -> int:
-    """MiB in memory now."""
+    """Return the current memory in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
 
 
 def peak() -> int:
-    """The most MiB that there were at any time."""
+    """Return the peak memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 

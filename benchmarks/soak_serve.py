@@ -1,9 +1,9 @@
-"""A server under all that callers do, for an hour: whether its memory stays flat.
+"""Check that the memory of a server stays flat under all kinds of calls for an hour.
 
-`harrier serve` with a tiny model and an index, in a process of its own. Callers send queries, documents, searches and
-ingests, go away in the middle of each, and send what no server should be sent. Every few seconds the memory of the
-server's process is read; its embedded database is not part of it. It is flat if its median in the last quarter of the
-time is no more than 2 % above that of the second quarter; before that, it grows into what it needs.
+`harrier serve` runs with a tiny model and an index in its own process. Callers send queries, documents, searches and
+ingests, disconnect in the middle of each, and send malformed and forbidden requests. Every few seconds the memory of
+the server's process is read, without its embedded database. It is flat if its median in the last quarter of the time is
+at most 2 % above that in the second quarter; the first quarter is the warm-up.
 
     make soak-serve [SECONDS=3600]
 """
@@ -42,7 +42,7 @@ Act = Callable[[random.Random], object]
 
 
 def main() -> int:
-    """Torment a server, and print its memory."""
+    """Load a server, and print its memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3_600)
     options = parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> int:
 def soaked(callers: Callers, process: int, seconds: float) -> Iterator[int]:
     """Yield the server's memory in MiB, from time to time."""
     stop = threading.Event()
-    callers.ingest(random.Random(0))  # there is no index before
+    callers.ingest(random.Random(0))  # this creates the index
     with ThreadPoolExecutor(len(callers.acts)) as pool:
         running = [pool.submit(callers.repeat, act, stop, seed) for seed, act in enumerate(callers.acts)]
         begin = time.monotonic()
@@ -77,7 +77,7 @@ def soaked(callers: Callers, process: int, seconds: float) -> Iterator[int]:
 
 
 class Callers:
-    """What callers do, each over and over on a thread of its own."""
+    """Callers of the server, each repeating one act on its own thread."""
 
     def __init__(self, port: int) -> None:
         self.acts: list[Act] = [
@@ -89,14 +89,14 @@ class Callers:
         self._remote = RemoteEncoder(f"http://127.0.0.1:{port}")
 
     def repeat(self, act: Act, stop: threading.Event, seed: int) -> None:
-        """Do it until told to stop."""
+        """Repeat an act until `stop` is set."""
         chance = random.Random(seed)
         while not stop.is_set():
             act(chance)
             self._done[act.__name__] += 1
 
     def told(self) -> str:
-        """How often each was done."""
+        """Return the number of times of each act."""
         return ", ".join(f"{name} {number:,}" for name, number in self._done.items())
 
     def check(self) -> None:
@@ -106,19 +106,19 @@ class Callers:
         self._remote.close()
 
     def query(self, chance: random.Random) -> None:
-        """One query."""
+        """Send one query."""
         self._ask("/v1/embeddings", {"model": "bench-query", "input": text(chance, 8)}, 200)
 
     def documents(self, chance: random.Random) -> None:
-        """Some documents."""
+        """Send some documents."""
         self._ask("/v1/embeddings", {"model": "bench-document", "input": [text(chance, 60) for _ in range(16)]}, 200)
 
     def search(self, chance: random.Random) -> None:
-        """A search in the index."""
+        """Search the index."""
         self._ask("/v1/search", {"index": "notes", "query": text(chance, 8), "k": 5}, 200)
 
     def ingest(self, chance: random.Random) -> None:
-        """Records, of which some are new, some as they were, and some unreadable."""
+        """Ingest records: some new, some unchanged, and some unreadable."""
         lines = [
             json.dumps({"id": f"r{chance.randrange(RECORDS)}", "text": text(chance, 40), "metadata": {"n": number}})
             for number in range(200)
@@ -126,11 +126,11 @@ class Callers:
         self._ask("/v1/ingest?index=notes", "\n".join([*lines, "{", "no JSON"]).encode(), 200)
 
     def remote(self, chance: random.Random) -> None:
-        """An ingest of the caller's own, with the server's vectors."""
+        """Ingest in the caller's process, with the server's vectors."""
         Index(MemoryStore(), self._remote).ingest([Record(str(at), text(chance, 30)) for at in range(50)])
 
     def vanish(self, chance: random.Random) -> None:
-        """A caller that goes away: while it sends, while it waits, while it is answered."""
+        """Disconnect while sending, waiting or receiving the answer."""
         body = json.dumps({"model": "bench-document", "input": [text(chance, 60) for _ in range(32)]}).encode()
         if chance.random() < 0.3:
             body = b"\n".join(json.dumps({"id": "gone", "text": text(chance, 20)}).encode() for _ in range(50))
@@ -147,7 +147,7 @@ class Callers:
                 connection.recv(100)
 
     def malformed(self, chance: random.Random) -> None:
-        """Bodies that no server should be sent."""
+        """Send malformed bodies."""
         bodies: list[tuple[Any, int]] = [
             *((b"{", 400), (b"[" * 50_000, 400), (chance.randbytes(1_000), 400), (b" " * (33 * 2**20), 413)),
             ({"model": "bench-query", "input": [1, 2, 3]}, 400),
@@ -159,7 +159,7 @@ class Callers:
         self._ask("/v1/embeddings", body, status)
 
     def stranger(self, chance: random.Random) -> None:
-        """Paths, names and pages that are not allowed."""
+        """Send paths, names and origins that are not allowed."""
         path, headers, status = chance.choice(
             [
                 (f"/{chance.random()}", {}, 404),
@@ -184,17 +184,17 @@ class Callers:
 
 
 def text(chance: random.Random, words: int) -> str:
-    """Some words, no two texts alike."""
+    """Return random words; all texts are different."""
     return f"{chance.random()} {' '.join(chance.choices(_WORDS, k=words))}"
 
 
 def resident(process: int) -> int:
-    """MiB that a process has in memory."""
+    """Return the memory of a process in MiB."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
 
 
 def verdict(samples: list[int]) -> int:
-    """Say whether the memory was flat; 0 if it was."""
+    """Print whether the memory was flat, and return 0 if it was."""
     quarter = len(samples) // 4
     early, late = statistics.median(samples[quarter : 2 * quarter]), statistics.median(samples[-quarter:])
     flat = late <= GROWTH * early

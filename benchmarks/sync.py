@@ -1,6 +1,6 @@
-"""Measure the cost of the live sync to an application, and its speed: triggers, latency, and draining without a model.
+"""Measure the cost of live sync to an application, and its speed: triggers, latency, and draining without a model.
 
-Ratios are of rounds that alternate in one run, on an embedded Postgres of its own.
+Ratios come from rounds that alternate in one run, on a separate embedded Postgres.
 
     make bench-sync
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def triggers(conninfo: str, rounds: int) -> None:
-    """The same writes to a table without triggers, and to one that is declared; nothing drains meanwhile."""
+    """Compare the same writes to a table with and without triggers; no worker drains meanwhile."""
     encoder = Instant(DIMENSIONS)
     times: dict[str, list[tuple[float, float]]] = {}
     with psycopg.connect(conninfo, autocommit=True) as connection, TableSync(conninfo, table="noticed_chunks") as sync:
@@ -83,7 +83,7 @@ def triggers(conninfo: str, rounds: int) -> None:
 
 
 def run(connection: psycopg.Connection, statement: str, table: str, number: int) -> float:
-    """Seconds."""
+    """Return the seconds of a COPY, or of a statement that is run once or once per row."""
     begin = time.perf_counter()
     if statement == "copy":
         with connection.cursor().copy(f"COPY {table} (id, body) FROM STDIN") as copy:
@@ -99,7 +99,7 @@ def run(connection: psycopg.Connection, statement: str, table: str, number: int)
 
 
 def draining(conninfo: str, chunks: int) -> None:
-    """Rows of that many chunks, with vectors that cost nothing, by one worker and by two."""
+    """Measure draining rows of so many chunks by one worker and by two, with vectors that cost nothing."""
     for workers in (1, 2):
         rates = []
         for _ in range(3):
@@ -123,7 +123,7 @@ def draining(conninfo: str, chunks: int) -> None:
 
 
 def drained(conninfo: str, connection: psycopg.Connection, number: int) -> float:
-    """Seconds until the queue is empty; the index that is built afterwards is not the queue's."""
+    """Return the seconds until the queue is empty; building the index afterwards does not count."""
     workers = [SyncWorker(conninfo, Instant(DIMENSIONS), poll=0.05) for _ in range(number)]
     threads = [threading.Thread(target=worker.run) for worker in workers]
     left = "SELECT count(*) FROM drained WHERE number = 0"
@@ -141,7 +141,7 @@ def drained(conninfo: str, connection: psycopg.Connection, number: int) -> float
 
 
 def latency(conninfo: str, folder: Path) -> None:
-    """From a commit to the moment at which a search finds it, with a tiny model, one change at a time."""
+    """Measure the time from a commit until a search finds the change, with a tiny model, one change at a time."""
     with (
         Encoder(str(build_model(folder))) as encoder,
         psycopg.connect(conninfo, autocommit=True) as connection,
@@ -152,12 +152,12 @@ def latency(conninfo: str, folder: Path) -> None:
         with working(SyncWorker(conninfo, encoder)):
             took = [found_after(connection, number) for number in range(320)][20:]
     p50, p99 = np.percentile(took, [50, 99]) * 1_000
-    print(f"from a commit to its being found, {len(took)} times: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    print(f"from a commit until a search finds it, {len(took)} times: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
 @contextmanager
 def working(worker: SyncWorker) -> Iterator[None]:
-    """A worker, meanwhile."""
+    """Run a worker for the duration of the context."""
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -168,12 +168,12 @@ def working(worker: SyncWorker) -> Iterator[None]:
 
 
 def found_after(connection: psycopg.Connection, number: int) -> float:
-    """Seconds."""
+    """Insert a row, and return the seconds until a search finds it."""
     connection.execute("INSERT INTO source VALUES (%s, %s)", [number, f"{number} {BODY}"])
     begin = time.perf_counter()
     nearest = "SELECT 1 FROM searched WHERE record_id = %s ORDER BY embedding <=> embedding LIMIT 1"
     while not connection.execute(nearest, [str(number)]).fetchone():
-        time.sleep(0.001)  # or there would be no processor left for what is measured
+        time.sleep(0.001)  # leave CPU time for the worker
     return time.perf_counter() - begin
 
 

@@ -36,19 +36,19 @@ QWEN_06B: dict[str, Any] = {
     "num_hidden_layers": 28,
 }
 
-# A sentence of its own, so that the instruction has the 20 tokens or so that a released model's tokenizer makes of the
-# default one; the tiny models' tokenizer makes 18 of that.
+# Not the default sentence, which has 18 tokens with the tiny models' tokenizer: this one has about 20, like the default
+# with a released model's tokenizer.
 TASK = Task("Given a web search query, retrieve the relevant passages which answer this query")
 
 
 def build(folder: Path, shape: dict[str, Any]) -> str:
-    """A model of this shape in a folder; Gemma 3 with every sixth layer global, as released, and a window of 512."""
+    """Build a model of this shape in a folder; in Gemma 3 every sixth layer is global, and the window is 512."""
     layers = shape["num_hidden_layers"]
     kinds = ["sliding_attention" if (layer + 1) % 6 else "full_attention" for layer in range(layers)]
     gemma = "query_pre_attn_scalar" in shape
     extra = {"sliding_window": 512, "layer_types": kinds} if gemma else {"layer_types": ["full_attention"] * layers}
     build_model(folder, "gemma3-sliding" if gemma else "qwen3", config={**shape, **extra})
-    tokenizer = folder / "tokenizer_config.json"  # of a tiny model, with a tiny limit
+    tokenizer = folder / "tokenizer_config.json"  # the config of a tiny model has a tiny limit
     settings = json.loads(tokenizer.read_text(encoding="utf-8"))
     settings["model_max_length"] = shape["max_position_embeddings"]
     tokenizer.write_text(json.dumps(settings), encoding="utf-8")
@@ -56,11 +56,11 @@ def build(folder: Path, shape: dict[str, Any]) -> str:
 
 
 def documents(encoder: Encoder, tokens: float) -> list[str]:
-    """Texts of 16 to 512 tokens, log-normal with a median of 95, up to a number of tokens together."""
+    """Return texts of 16 to 512 tokens, log-normal with a median of 95, up to a total number of tokens."""
     chance = random.Random(0)
     words = [word for text in [*PROSE, *AWKWARD] for word in text.split()]
     alone = encoder.count_tokens(words)
-    inside = encoder.count_tokens([" ".join(words)])[0] / sum(alone)  # a word has fewer tokens among others
+    inside = encoder.count_tokens([" ".join(words)])[0] / sum(alone)  # a word has fewer tokens within a text
     lengths = {word: count * inside for word, count in zip(words, alone, strict=True)}
     texts: list[str] = []
     while tokens > 0:
@@ -79,7 +79,7 @@ def documents(encoder: Encoder, tokens: float) -> list[str]:
 
 
 def queries(encoder: Encoder, number: int) -> list[str]:
-    """Short ones, nine and a half tokens on average, all different: equal texts would run once."""
+    """Return short queries of nine and a half tokens on average, all different: equal texts would run once."""
     chance = random.Random(1)
     words = sorted({word for text in PROSE for word in text.split()})
     found: dict[str, None] = {}
@@ -91,13 +91,13 @@ def queries(encoder: Encoder, number: int) -> list[str]:
 
 
 def own_tokens(encoder: Encoder, text: str) -> int:
-    """Without those that every text begins and ends with."""
+    """Return the number of tokens, without those that every text begins and ends with."""
     one, both = encoder.count_tokens(["a", "a a"])
     return encoder.count_tokens([text])[0] - 2 * one + both
 
 
 def products(shape: dict[str, Any], device: str, dtype: torch.dtype, rows: int) -> Callable[[int], None]:
-    """All matrix products of a pass, each as large as `rows`, and nothing else: the least that tokens need."""
+    """Return a run of all matrix products of a pass, in blocks of `rows`, and nothing else: the lower bound."""
     hidden, inner, head = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
     asked, kept = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
     sizes = [(asked + 2 * kept, hidden), (hidden, asked), (2 * inner, hidden), (hidden, inner)]
@@ -118,7 +118,7 @@ def products(shape: dict[str, Any], device: str, dtype: torch.dtype, rows: int) 
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one run."""
+    """Return the wall-clock time of one run."""
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin

@@ -164,7 +164,7 @@ if _typing.TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> str:
-        """Return `__version__`, that of the installed distribution. It is read on demand, as that takes a moment."""
+        """Return `__version__`, that of the installed distribution. It is read on demand, since that takes a moment."""
         if name == "__version__":
             from importlib.metadata import version
 

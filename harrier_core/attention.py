@@ -62,7 +62,7 @@ class Layout(ABC):
         self.last = (ends - 1).to(device, non_blocking=True)  # (texts,): the last token of each
 
     def to(self, device: torch.device) -> Self:
-        """Return the same layout for the layers of another device. Keys of beginnings are with their layers."""
+        """Return the same layout for the layers of another device. The keys of beginnings stay with their layers."""
         moved = copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -71,16 +71,16 @@ class Layout(ABC):
 
     @abstractmethod
     def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return what each query sees in layer `number`, (queries, heads, head).
+        """Return the attention output of each query in layer `number`, (queries, heads, head).
 
         Keys and values are those of all tokens, (tokens, key heads, head). Queries are those of all tokens, or of the
-        last tokens only. A window is how many tokens one sees, itself included; None: all before it.
+        last tokens only. A window is how many tokens each token sees, itself included; None means all before it.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Adjacent texts of one length after one beginning, and which tokens of the pass are theirs."""
+    """Adjacent texts of equal length after the same beginning, and their tokens in the pass."""
 
     begin: int
     texts: int

@@ -11,11 +11,11 @@ _ON_CPU = 1_024
 # On a GPU it is measured: doubled as long as that pays.
 _FIRST_ON_GPU, _MOST_ON_GPU = 4_096, 131_072
 _PAYS = 1.05
-_SAMPLES = 4  # full passes; the first of them may compile or allocate, the median does not mind
+_SAMPLES = 4  # full passes; the first may compile or allocate, which the median ignores
 
 
 class Budget:
-    """The token budget of one engine: the one asked for, or the fastest on this device, but none that did not fit."""
+    """The token budget of one engine: the one asked for, or the fastest on this device, never one that did not fit."""
 
     def __init__(self, *, on_cpu: bool) -> None:
         self._found = _ON_CPU if on_cpu else _FIRST_ON_GPU
@@ -35,7 +35,7 @@ class Budget:
         return min(asked or self._found, self._fits)
 
     def ran(self, lengths: Sequence[int], seconds: float) -> None:
-        """Take note that a pass with texts of these lengths ran."""
+        """Record that a pass with texts of these lengths ran."""
         self._longest = max(self._longest, *lengths)
         tokens = sum(lengths)
         full = 0.9 * self._found <= tokens <= self._found
@@ -54,5 +54,5 @@ class Budget:
         self._rate_before, self._rates = rate, []
 
     def did_not_fit(self, tokens: int) -> None:
-        """Take note that a pass of this many tokens ran out of memory: no later one is more than half its size."""
+        """Record that a pass of this many tokens ran out of memory: later passes are at most half its size."""
         self._fits = max(1, min(self._fits, tokens // 2))

@@ -34,7 +34,7 @@ _NUMBER = "<f4"
 
 
 class CachedEncoder(Around):
-    """An Encoder, or a RemoteEncoder, that looks into a store before it encodes. It works in an Index and by itself.
+    """An Encoder, or a RemoteEncoder, that looks into a store before it encodes. It works in an Index and on its own.
 
     Any number of users may share the store; nothing in it goes stale.
     """
@@ -84,7 +84,7 @@ class CachedEncoder(Around):
         return self._complete(call, Encoded(made, ())).vectors
 
     def _submitted(self, call: _Call, making: Future[Encoded]) -> Future[Encoded]:
-        """Store new vectors on a thread of the call's own: a slow store holds up neither the model nor the caller."""
+        """Store new vectors on a separate thread per call: a slow store holds up neither the model nor the caller."""
         made: Future[Encoded] = Future()
         if not call.missing:
             made.set_result(self._complete(call, making.result()))
@@ -111,7 +111,7 @@ class CachedEncoder(Around):
     def _look_up(self, texts: list[Any], prompt: str | None) -> _Call:
         """Look up these texts in the store. prompt: that of queries; None if they are documents."""
         if self._model is None:
-            space = {**asdict(self.encoder.space), "task": None}  # the default one: each key has its own
+            space = {**asdict(self.encoder.space), "task": None}  # the default task; each key has its own
             limits = [self.encoder.max_tokens, self.encoder.on_overflow]
             self._model = json.dumps([_FORMAT, space, limits])
         before = json.dumps([self._model, prompt])

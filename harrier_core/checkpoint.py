@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harrier_core.errors import ModelDamaged, ModelUnsupported
 
-# The head that a language model has and an embedding model does not need.
+# The head of a language model, which an embedding model does not need.
 _SPARE = frozenset({"lm_head.weight"})
 
 

@@ -34,11 +34,11 @@ class Chunking:
             raise SettingError(f"overlap must be a number of tokens below {self.tokens}, got {self.overlap!r}")
 
 
-_LEAST = 8  # the tokens that every text carries, and some of its own
+_LEAST = 8  # room for the tokens that every text carries, and for some of its own
 
 
 def chunks(record: Record, tokens: int, chunking: Chunking | None, count: Count) -> list[Chunk]:
-    """The chunks of a record of that many tokens."""
+    """Return the chunks of a record with that many tokens."""
     if chunking is None or tokens <= chunking.tokens:
         return [Chunk.of(record, 0, 0, record.text)]
     pieces, json = _split(record.text, chunking, count), to_json(record.metadata)
@@ -52,13 +52,13 @@ def cut(record: Record, chunking: Chunking | None, count: Count) -> Cuts:
 
 
 def chunks_at(record: Record, cuts: Cuts) -> list[Chunk]:
-    """The chunks of a record that was cut before."""
+    """Return the chunks of a record that was cut before."""
     json = to_json(record.metadata)
     return [Chunk.of(record, at, begin, record.text[begin:end], json) for at, (begin, end) in enumerate(cuts)]
 
 
 def _split(text: str, chunking: Chunking, count: Count) -> Iterator[tuple[int, str]]:
-    """The chunks of a text and where they begin, cut a window at a time.
+    """Yield the chunks of a text and where they begin, cutting a window at a time.
 
     The splitter's time for a chunk grows with all that follows it, and it counts the tokens of long stretches at once.
     Chunks depend on little of what follows, so those at the end of a window, which may have been cut short by it, are
@@ -100,7 +100,7 @@ _LONG_RUN = 8
 
 
 def _window(cut: Cut, text: str, begin: int, size: int, chunking: Chunking) -> tuple[list[tuple[int, str]], int, int]:
-    """The next chunks from `begin` on, where the following ones begin, and how many characters chunks have here."""
+    """Return the next chunks from `begin` on, where the next ones begin, and how many characters chunks have here."""
     width = _width(text, begin, size, chunking)
     while True:
         found = [(begin + start, piece) for start, piece in cut(text[begin : begin + width])]

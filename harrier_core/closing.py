@@ -1,4 +1,4 @@
-"""The base class of what a `with` closes: stores, encoders, indexes."""
+"""The base class of objects that `with` closes: stores, encoders, indexes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is held."""
+        """Release everything that it holds."""
 
     def __enter__(self) -> Self:
         return self

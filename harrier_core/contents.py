@@ -41,8 +41,8 @@ class ByWord(TypedDict, total=False):
 class Contents(Closing):
     """The records of a store, as they are stored, whichever model made their vectors: no model is needed.
 
-    If the store is switched to another model, the next call uses its new content. What reads
-    on, such as `read`, raises WrongSpace if that happens in the middle.
+    If the store is switched to another model, the next call uses its new content. An iteration under way, such as that
+    of `read`, raises WrongSpace.
 
     Every Index is also a Contents. Any number of threads may use one at once.
     """
@@ -63,7 +63,7 @@ class Contents(Closing):
     # -- reading
 
     def space(self) -> EmbeddingSpace:
-        """Return the space of the stored vectors. Raise StoreMissing if there are none."""
+        """Return the space of the stored vectors. Raise StoreMissing if nothing is stored."""
         space = self.store.space()
         if space is None:
             self.store.describe()  # raises StoreMissing, with the store's own message
@@ -71,7 +71,7 @@ class Contents(Closing):
         return space
 
     def describe(self) -> Facts:
-        """Return what the store reports: its space, size and health. Raise StoreMissing if there is nothing."""
+        """Return what the store reports: its space, size and health. Raise StoreMissing if nothing is stored."""
         return self.store.describe()
 
     def count(self) -> int:
@@ -151,7 +151,7 @@ class Contents(Closing):
     # -- removing
 
     def delete(self, record_ids: Iterable[str] | None = None, *, where: Where | None = None) -> int:
-        """Remove records, and return how many chunks they had: 0 if there is nothing stored.
+        """Remove records, and return how many chunks they had: 0 if nothing is stored.
 
         Remove the records with these ids, those with a chunk that meets conditions on metadata or, given both, those
         with these ids that meet them. A record that is ingested with other metadata while its removal is under way is
@@ -159,7 +159,7 @@ class Contents(Closing):
         """
         condition = parse(where)
         if record_ids is None and (condition is None or decided(condition)):
-            got = "conditions that everything meets" if condition else "neither record_ids nor conditions in where"
+            got = "conditions that match everything" if condition else "neither record_ids nor conditions in where"
             raise SettingError(f"delete must be told what to delete, got {got}; use clear() to delete everything")
         ids = None if record_ids is None else _listed(record_ids)
         try:
@@ -176,7 +176,7 @@ class Contents(Closing):
         return await asyncio.to_thread(lambda: self.delete(record_ids, where=where))
 
     def clear(self) -> int:
-        """Remove all records, and return how many chunks they had: 0 if there is nothing stored."""
+        """Remove all records, and return how many chunks they had: 0 if nothing is stored."""
         try:
             store = self._opened()
             ids = list(store.record_ids())
@@ -193,7 +193,7 @@ class Contents(Closing):
         self._opened().build_indexes()
 
     def add_keywords(self, on_progress: Callable[[int], None] | None = None) -> None:
-        """Store the words of all chunks, for searches with mode="keyword" or "hybrid"; do nothing if they are there.
+        """Store the words of all chunks, for searches with mode="keyword" or "hybrid"; do nothing if that is done.
 
         It needs no model, and others may search and write in the meantime. After a crash, the next call resumes.
         on_progress: called with the number of chunks that have their words so far.

@@ -1,4 +1,4 @@
-"""Open stores that survive a change of their place's space, in whatever depends on no space."""
+"""Open stores whose operations survive a change of the embedding space, unless they depend on it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TURNS = 5  # of a space that changes again and again
+_TURNS = 5  # attempts while the space keeps changing
 
 
 class Spaceless(ABC):
-    """The part of an open store that depends on no space; a subclass opens the store again when that changes."""
+    """The operations of an open store that do not depend on its space; subclasses reopen it when the space changes."""
 
     @abstractmethod
     def _run(self, work: Callable[[OpenStore], T], *, writes: bool = False) -> T:
-        """Do something with the store, open for the space that it has; `work` may be called several times."""
+        """Return what `work` returns for the store, open for its current space; it may be called several times."""
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those records that are stored."""
         return self._run(lambda store: store.known(record_ids))
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
+        """Remove records, and return how many chunks they had."""
         return self._run(lambda store: store.delete(record_ids), writes=True)
 
     def count(self) -> int:
@@ -41,7 +41,7 @@ class Spaceless(ABC):
         return self._run(lambda store: store.count())
 
     def build_indexes(self) -> None:
-        """Build what searches need, unless another process loads or builds."""
+        """Build the indexes for searches, unless another process is loading or building."""
         self._run(lambda store: store.build_indexes(), writes=True)
 
     def read(
@@ -50,11 +50,11 @@ class Spaceless(ABC):
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield chunks. Raise WrongSpace if the space changes in the middle, for vectors of two would be a mixture."""
+        """Yield chunks. Raise WrongSpace if the space changes meanwhile: vectors of two spaces must not be mixed."""
         yield from self._run(lambda store: _begun(store.read(record_ids, where, numbers)))
 
     def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
-        """Read all chunks, and tell what else is there."""
+        """Yield all chunks, and call `tell` with every other entry of the store."""
 
         def audited(store: OpenStore) -> Iterator[Stored]:
             return _begun(store.audit(tell) if isinstance(store, Audited) else store.read())
@@ -68,7 +68,7 @@ class Spaceless(ABC):
         return self._run(lambda store: _worded(store).keywords_problem())
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
-        """Give all chunks their words."""
+        """Store the words of all chunks."""
         self._run(lambda store: _worded(store).add_keywords(tell), writes=True)
 
     def wrong_keywords(self) -> Iterator[Chunk]:
@@ -76,27 +76,27 @@ class Spaceless(ABC):
         yield from self._run(lambda store: _begun(_worded(store).wrong_keywords()))
 
     def search_words(self, search: WordSearch) -> list[Lists]:
-        """Return what words find; what vectors find as well, in the space that they are of."""
+        """Return the matches by word and, if requested, by vector; the latter need an unchanged space."""
         if search.near is not None:
             return _worded(self.bound()).search_words(search)
         return self._run(lambda store: _worded(store).search_words(search))
 
     @abstractmethod
     def bound(self) -> OpenStore:
-        """Return the store as it is open now; open it if it is not."""
+        """Return the open store; open it if necessary."""
 
 
 class Current(Spaceless):
-    """A store, open for whichever space it has."""
+    """A store that is open for its current space."""
 
     def __init__(self, open_: Callable[[], OpenStore]) -> None:
-        """Take what opens the store for the space that it has. Nothing is opened yet."""
+        """Take a function that opens the store for its current space. Nothing is opened yet."""
         self._open = open_
         self._opened: OpenStore | None = None
 
     def bound(self) -> OpenStore:
-        """Return the store as it is open now; open it if it is not."""
-        opened = self._opened  # another thread may let it go at any instant
+        """Return the open store; open it if necessary."""
+        opened = self._opened  # another thread may reset it at any time
         if opened is None:
             opened = self._opened = self._open()
         return opened
@@ -110,7 +110,7 @@ class Current(Spaceless):
         return work(self.bound())
 
     def check(self) -> None:
-        """Raise StoreMissing if there is nothing."""
+        """Raise StoreMissing if the store does not exist."""
         self._run(lambda _: None)
 
     def record_ids(self) -> Iterator[str]:
@@ -118,15 +118,15 @@ class Current(Spaceless):
         yield from self._run(lambda store: _begun(store.record_ids()))
 
     def search(self, search: Search) -> list[list[Match]]:
-        """Return the k nearest chunks. Raise WrongSpace if the space is another one by now."""
+        """Return the k nearest chunks. Raise WrongSpace if the space has changed."""
         return self._bound(lambda store: store.search(search))
 
     def write(self, write: Write) -> Written:
-        """Write records. Raise WrongSpace if the space is another one by now."""
+        """Write records. Raise WrongSpace if the space has changed."""
         return self._bound(lambda store: store.write(write))
 
     def _bound(self, work: Callable[[OpenStore], T]) -> T:
-        """Do something in the space that the store was opened for; if that has changed, forget the store."""
+        """Return what `work` returns for the open store. If its space has changed, forget it and raise WrongSpace."""
         try:
             return work(self.bound())
         except WrongSpace:
@@ -141,6 +141,6 @@ def _worded(store: OpenStore) -> Worded:
 
 
 def _begun(found: Iterator[T]) -> Iterator[T]:
-    """Return the same, of which the first was fetched."""
+    """Return the same items, the first of which has been fetched."""
     first = next(found, None)
     return iter(()) if first is None else chain([first], found)

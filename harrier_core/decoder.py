@@ -55,7 +55,7 @@ class Decoder:
         self._steps = _steps(self._device)
         self._epsilon = torch.tensor(architecture.epsilon, device=self._device)
         self._last_epsilon = self._epsilon.to(self._last)
-        # A recording belongs to one device, and passes of a model that needs several are long beside their launches.
+        # A recording belongs to one device. Passes of a model that needs several are long compared with their launches.
         self._graphs = Graphs(self._scale, self._device) if ragged and len(devices) == 1 else None
         try:
             self._load(checkpoint, placement)

@@ -100,7 +100,7 @@ def _refuse_missing(device: torch.device) -> None:
 def _best_device() -> tuple[list[torch.device], str]:
     if torch.cuda.is_available():
         device = _numbered(torch.device("cuda"))
-        return [device], f"{torch.cuda.get_device_name(device)} is there"
+        return [device], f"{torch.cuda.get_device_name(device)} is available"
     if torch.backends.mps.is_available():
         return [torch.device("mps")], "Apple's GPU is available"
     return [torch.device("cpu")], f"no GPU that torch {torch.__version__} can use"

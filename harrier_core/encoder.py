@@ -151,7 +151,7 @@ class Encoder(ModelUser, Embedder):
     if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
 
         def __getattr__(self, name: str) -> Never:
-            if hasattr(type(self), name):  # a property raised an AttributeError, which this raises again
+            if hasattr(type(self), name):  # a property raised its own AttributeError; raise it again
                 return object.__getattribute__(self, name)
             raise no_attribute(self, name, OF_ENCODER)
 

@@ -1,4 +1,4 @@
-"""Every error that Harrier Kit raises on purpose; it must not import anything of the kit.
+"""Every error that Harrier Kit raises on purpose. This module must not import anything from the kit.
 
     HarrierError
     ├── InputError (ValueError)      texts that cannot be encoded; lists every one of them
@@ -12,9 +12,9 @@
     ├── FilterError (ValueError)     a `where` that is not a valid filter
     ├── StoreError                   an error of a database
     │   ├── WrongSpace               it holds vectors of another embedding space
-    │   ├── StoreUnsuitable          it exists, but not as it has to be: another shape, no extension, no rights
+    │   ├── StoreUnsuitable          it exists but cannot be used: another shape, no extension, no privileges
     │   │   └── StoreMissing         there is no such table or collection yet
-    │   ├── StoreUnavailable         it cannot be reached, or no longer
+    │   ├── StoreUnavailable         it cannot be reached, or the connection was lost
     │   └── StoreFull                it has no room left
     ├── ModelError
     │   ├── ModelNotFound            no such model, or no way to reach it
@@ -24,14 +24,14 @@
     │   └── BadVectors               the model returned NaN or a zero-length vector
     ├── DeviceError                  a device or dtype that is not available
     │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
-    │   └── OutOfMemory              a text that even by itself needs more memory than there is
+    │   └── OutOfMemory              a single text that does not fit into memory
     ├── ServerError                  an error of a server that encodes for a RemoteEncoder
     │   ├── ServerUnavailable        it cannot be reached, or is busy, for longer than the client waits
     │   ├── ServerRefused            it refuses the request: a wrong key, another kind of server
     │   └── SpaceChanged             its vectors now belong to another embedding space
     ├── EncoderClosed                used after close()
     │   └── ProcessEnding            used after the end of the main thread
-    ├── WorkersDied                  the worker processes of an ingest end, whatever they are given
+    ├── WorkersDied                  the worker processes of an ingest keep dying, whatever they are given
     └── MissingExtra (ImportError)   a package that is not installed; names the extra that installs it
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
@@ -136,7 +136,7 @@ class WrongSpace(StoreError):
 
 
 class StoreUnsuitable(StoreError):
-    """The store exists, but not as it has to be: another shape, no extension, no rights."""
+    """The store exists but cannot be used: another shape, no extension, no privileges."""
 
 
 class StoreMissing(StoreUnsuitable):
@@ -144,11 +144,11 @@ class StoreMissing(StoreUnsuitable):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached, or no longer."""
+    """The store cannot be reached, or the connection was lost."""
 
 
 class StoreFull(StoreError):
-    """There is no room left; what is stored remains."""
+    """The store has no room left; what is stored remains."""
 
 
 class ModelError(HarrierError):
@@ -191,7 +191,7 @@ class ForkedModel(DeviceError):
 
 
 class OutOfMemory(DeviceError):
-    """The text at `position` needs more memory than there is, even by itself."""
+    """The text at `position` does not fit into memory, even alone."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message, position)  # args rebuild the error after pickling
@@ -241,7 +241,7 @@ class ProcessEnding(EncoderClosed):
 
 
 class WorkersDied(HarrierError):
-    """The worker processes of an ingest end before they have done anything, whatever they are given."""
+    """The worker processes of an ingest keep dying before they have done anything, whatever they are given."""
 
 
 class MissingExtra(HarrierError, ImportError):
@@ -275,7 +275,7 @@ class InputWarning(UserWarning):
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
-    """Raise the error of the first problem, carrying all of them; return if there is none."""
+    """Raise the error of the first problem, carrying all of them; do nothing if there are no problems."""
     if problems:
         ordered = sorted(problems, key=lambda problem: problem.position)
         raise ordered[0].kind(ordered)

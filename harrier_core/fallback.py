@@ -58,7 +58,7 @@ def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     trusted = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(folder, **trusted)
-    except Exception as error:  # its validators raise errors of their own kinds
+    except Exception as error:  # its validators raise their own kinds of errors
         raise ModelUnsupported(
             f"transformers {transformers.__version__} cannot read config.json of {folder}: {_first_line(error)}"
         ) from error

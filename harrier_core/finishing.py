@@ -1,7 +1,7 @@
-"""The second half of an ingest: what was planned is encoded and written, a slice of some records at a time.
+"""The second half of an ingest: planned chunks are encoded and written, a slice of some records at a time.
 
-A slice is a second or so of encoding, so that a crash costs little, and each is encoded while those before it are
-written. A record is never divided: a reader must see all of it or none.
+A slice takes about a second to encode, so a crash costs little. Each slice is encoded while earlier ones are written. A
+record is never split: a reader must see all of it or none.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from harrier_core.store import IngestStore, Written
 if TYPE_CHECKING:
     from harrier_core.types import Vector, Vectors
 
-# Three slices are being written, so that a database has work while rows are made for it and commits are waited for; one
+# Three slices are being written, so that the database stays busy while rows are prepared and commits are awaited; one
 # is being encoded; one waits for the model.
 _WRITERS, _THREADS = 3, 5
-# Errors of an embedder that concern some of the texts, while the others can be encoded.
+# Errors of an embedder that concern only some of the texts: the others can be encoded.
 _OF_TEXTS = (InputError, BadVectors, OutOfMemory)
-# How often records may turn out to be changed by another process before that is an error.
+# How often another process may change the same records before that is an error.
 _ATTEMPTS = 20
-# A slice of this many times the pace is a long record: it is encoded in parts, which are kept in a journal.
+# A slice of more than this many times the pace is a long record: it is encoded in parts, which are kept in a journal.
 _LONG = 2
 
 Submit = Callable[[Sequence[str], Sequence["Vector"]], "Future[Encoded]"]
@@ -42,10 +42,10 @@ Submit = Callable[[Sequence[str], Sequence["Vector"]], "Future[Encoded]"]
 
 @dataclass(slots=True)
 class Done:
-    """What became of a slice, or of a part of one."""
+    """The result of a slice, or of a part of one."""
 
     report: IngestReport
-    stored: Plan | None = None  # all of its records are in the store now, as they were planned
+    stored: Plan | None = None  # its records are all in the store now, as planned
 
 
 @dataclass(slots=True, eq=False)
@@ -59,22 +59,22 @@ class _Window:
 
 @dataclass(slots=True)
 class _Slice:
-    """Some of what was planned, under way."""
+    """Part of a window's plan, being encoded or written."""
 
     plan: Plan
     given: Mapping[str, Vector]  # vectors that came with the records, by their ids
     report: IngestReport = field(default_factory=IngestReport)
-    waiting: int = 0  # chunks that were told as pending, and not yet as encoded
-    compared: Future[Encoded] | None = None  # vectors that were given, once they were compared
+    waiting: int = 0  # chunks that were reported as pending, and not yet as encoded
+    compared: Future[Encoded] | None = None  # given vectors, once they were compared
 
     def reject(self, reasons: Mapping[int, str]) -> None:
-        """Leave the records of these texts as they are stored, if they are."""
+        """Reject the records of these texts: what is stored of them stays as it is."""
         wrong = {self.plan.encoded[position].record_id: reason for position, reason in reasons.items()}
         self.report.rejected += wrong.items()
         self.plan = self.plan.without(wrong)
 
     def wrote(self, written: Written) -> Plan:
-        """Count what was written, and return it. Records that were changed are not, nor those that are lost."""
+        """Count what was written, and return that part of the plan: without rejected, changed and lost records."""
         self.report.rejected += written.rejected.items()
         left = {*written.rejected, *written.changed, *written.lost}
         done = self.plan.without(left) if left else self.plan
@@ -85,7 +85,7 @@ class _Slice:
 
 
 class Finishing:
-    """Encodes and writes what is added, on threads of its own. It is a context manager: leaving it waits for them."""
+    """Encodes and writes added plans on its own threads. It is a context manager: leaving it waits for them."""
 
     def __init__(self, store: IngestStore, submit: Submit, journal: Journal, *, in_slices: bool) -> None:
         self._store = store
@@ -117,19 +117,19 @@ class Finishing:
     # -- for the thread that plans
 
     def add(self, planned: Plan, given: Mapping[str, Vector]) -> None:
-        """Have a window's plan encoded and written."""
+        """Queue a window's plan to be encoded and written."""
         with self._changed:
             window = _Window(Portions(planned), given)
             self._planned.append(window)
             self._unfinished.add(window)
             idle, self._active = _THREADS - self._active, _THREADS
-        for _ in range(idle):  # a thread ends when nothing is planned: the end of the process waits for threads
+        for _ in range(idle):  # threads end when nothing is planned, because a process waits for its threads to end
             self._threads.submit(self._serve)
 
     def wait(self, most: int, seconds: float) -> bool:
-        """Wait so long until no more windows than these are under way; return whether that is so.
+        """Wait up to `seconds` until at most `most` windows are under way; return whether that is the case.
 
-        Raise the error of any thread.
+        Raise the error of any thread that failed.
         """
         with self._changed:
 
@@ -142,13 +142,13 @@ class Finishing:
             return few()
 
     def done(self) -> list[Done]:
-        """Return what was done since this was asked last."""
+        """Return what was done since the last call."""
         with self._changed:
             done, self._done = self._done, []
         return done
 
     def stop(self) -> None:
-        """End after the pass under way, without what has no vectors yet. Any thread may call it."""
+        """Stop after the pass under way, and drop everything that has no vectors yet. Any thread may call it."""
         with self._changed:
             self._stopped = True
             self._planned.clear()
@@ -157,7 +157,7 @@ class Finishing:
         for each in encoding:
             each.cancel()
 
-    # -- on a thread of its own
+    # -- on its own threads
 
     def _serve(self) -> None:
         try:
@@ -173,13 +173,13 @@ class Finishing:
             self._fail(error)
 
     def _next_compared(self) -> tuple[_Window, _Slice] | None:
-        """Return the next slice. Vectors that were given are compared in order: none behind a wrong one are written."""
+        """Return the next slice. Given vectors are compared in order, so that none after a wrong one is written."""
         if self._pace is not None:
             return self._next()
         with self._comparing:
             taken = self._next()
             if taken is not None:
-                with suppress(*_OF_TEXTS):  # they are seen to where vectors are wanted
+                with suppress(*_OF_TEXTS):  # they are raised again where the vectors are needed
                     taken[1].compared = self._submit_slice(taken[1])
         return taken
 
@@ -210,7 +210,7 @@ class Finishing:
             self._done.append(Done(report, stored))
 
     def _finish(self, slice_: _Slice) -> None:
-        """Encode a slice and write it; plan records again that another writer changed meanwhile."""
+        """Encode and write a slice. Records that another writer changed meanwhile are planned again."""
         for _ in range(_ATTEMPTS):
             vectors = self._vectors(slice_)
             with self._writing:
@@ -230,7 +230,7 @@ class Finishing:
         self._tell(slice_.report)
 
     def _vectors(self, slice_: _Slice) -> Vectors:
-        """Return a slice's vectors; records for which there are none are rejected."""
+        """Return a slice's vectors; records that cannot be encoded are rejected."""
         while True:
             try:
                 return self._encoded(slice_)
@@ -254,7 +254,7 @@ class Finishing:
         return self._submit(slice_.plan.texts, given)
 
     def _in_parts(self, slice_: _Slice, texts: Sequence[str], most: int) -> Vectors:
-        """Encode what takes long a part at a time, and keep each part until all of the record is written."""
+        """Encode a long record part by part, and keep each part until all of the record is written."""
         import numpy as np
 
         found = self._journal.vectors(texts)
@@ -267,14 +267,14 @@ class Finishing:
                 with positions_of_all(positions.__getitem__):
                     submitted = self._submit([texts[position] for position in positions], [])
                 encoding[submitted] = positions
-                under_way.callback(submitted.cancel)  # where another one fails
+                under_way.callback(submitted.cancel)  # if another one fails
             failed: Exception | None = None
             for ended in as_completed(encoding):  # a server may answer the last part first
                 positions = encoding[ended]
                 try:
                     with positions_of_all(positions.__getitem__):
                         encoded = ended.result()
-                except Exception as error:  # what others are at is kept, and what waits is cancelled
+                except Exception as error:  # parts under way are kept, and waiting ones are cancelled
                     failed = failed or error
                     for other in encoding:
                         other.cancel()
@@ -292,7 +292,7 @@ class Finishing:
         with self._changed:
             self._encoding.add(encoding)
             stopped = self._stopped
-        if stopped:  # `stop` saw those that were there before this one
+        if stopped:  # `stop` cancelled only those that were submitted before
             encoding.cancel()
         encoding.add_done_callback(lambda _: self._learn(encoding, characters, begun))
         return encoding
@@ -304,13 +304,13 @@ class Finishing:
             self._pace.encoded(characters, begun)
 
     def _tell_encoded(self, slice_: _Slice, number: int, tokens: Sequence[int]) -> None:
-        told = min(number, slice_.waiting)  # none of those that are encoded again
+        told = min(number, slice_.waiting)  # chunks that are encoded again do not count
         slice_.waiting -= told
         self._tell(IngestReport(pending=-told, tokens=sum(tokens)))
 
 
 def _reasons(error: InputError | BadVectors | OutOfMemory) -> dict[int, str]:
-    """Return why the texts at these positions have no vectors."""
+    """Return why texts have no vectors, by position."""
     if isinstance(error, InputError):
         return {each.position: each.reason for each in error.problems}
     if isinstance(error, BadVectors):

@@ -117,7 +117,7 @@ class Graphs:
     def _record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """Return a function that repeats that work on the same memory."""
         with _one_at_a_time, torch.cuda.device(self._device):
-            # A stream of our own, because torch's stream for recordings belongs to the device that recorded first.
+            # A separate stream, because torch's stream for recordings belongs to the device that recorded first.
             self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             before = torch.cuda.current_stream()
@@ -125,7 +125,7 @@ class Graphs:
             graph = torch.cuda.CUDAGraph()
             try:
                 with torch.cuda.stream(self._stream):
-                    work()  # a first time, for what cannot be recorded: kernels are compiled, tables grow
+                    work()  # a first run, for what cannot be recorded: kernels are compiled, tables grow
                 # Other threads may launch on the GPU in the meantime.
                 with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                     result = work()

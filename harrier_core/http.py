@@ -122,7 +122,7 @@ class Server:
     ) -> httpx.Response:
         """Return a successful response.
 
-        Raise ServerUnavailable if there is none in time, and ServerRefused if the server refuses the request.
+        Raise ServerUnavailable if no response arrives in time, and ServerRefused if the server refuses the request.
         """
         import httpx
 

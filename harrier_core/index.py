@@ -41,10 +41,10 @@ log = logging.getLogger(__name__)
 
 
 class Index(Searching, Contents):
-    """Records in a store, found by what they mean. Any number of threads and tasks may use it at once.
+    """Records in a store, searched by meaning. Any number of threads and tasks may use it at once.
 
-    It is a handful of settings: making one opens nothing, and pickling one carries a store's and an encoder's settings.
-    A copy within the process, also of what holds one, is the Index itself.
+    It holds only settings: creating one opens nothing, and pickling one carries the settings of its store and encoder.
+    Copying an Index within the process, or an object that holds it, keeps the same Index.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class Index(Searching, Contents):
         chunking: Chunking | None = None,
         grace: float | None = None,
     ) -> None:
-        """Put an index over a store. It opens nothing yet.
+        """Create an index over a store. Nothing is opened yet.
 
-        store: a store, or its URL as `open_store` takes it. encoder: an Encoder or another Embedder, or what has one as
-        its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. encoders: in its place
-        several, of different spaces, for a store whose model is about to change: the one of the space that is stored is
-        used, from one call to the next, and `encoder` is that one. The first makes a store that is not there.
-        chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
-        grace: for how many seconds searches go on in the old space, as it was, once the store was switched to a model
-        that this Index does not have; without it they are refused at once.
+        store: a store, or its URL as accepted by `open_store`. encoder: an Encoder or another Embedder, or an object
+        with an `index_encoder`, such as HarrierEmbeddings (LangChain) or HarrierEmbedding (LlamaIndex). encoders:
+        instead of `encoder`, several of different spaces, for a store whose model is about to change. Each call uses
+        the one of the stored space, and `encoder` is that one. The first one creates a store that does not exist yet.
+        chunking: how longer records are cut; without it, a record that is too long for the model is rejected.
+        grace: for how many seconds searches continue in the old space, as it was, after the store was switched to a
+        model that this Index does not have; without it, they are refused at once.
         """
         super().__init__(store)
         if grace is not None and not grace > 0:
-            raise SettingError(f"grace must be a number of seconds, got {grace!r}")
+            raise SettingError(f"grace must be a positive number of seconds, got {grace!r}")
         self._encoders = _encoders_of(encoder, encoders)
         self.encoder = self._encoders[0]
         self.chunking = chunking
@@ -99,16 +99,15 @@ class Index(Searching, Contents):
     ) -> IngestReport:
         """Make the store hold these records as they are now: a second run changes nothing.
 
-        records: any iterable, read as it is needed, of any length. A bad record is reported and left out. vectors:
-        those of the records, in their order, made before by the same model; one in a hundred is compared with what the
-        encoder makes of its text, and WrongSpace is raised if they are not alike. prune: remove records that are not
-        among them, or some of those, as a Pruning says. on_progress: called with the report so far, every second while
-        chunks are encoded and written; True shows a progress bar. build_indexes: at the end, build what searches need,
-        unless another process loads or builds; with False, call `build_indexes` once all of several loads are done.
-        memory: any store of bytes under names, kept from one run to the next. With it, a `Deferred` record that has not
-        changed is not read, and of a record that takes long to encode no vector is made twice after a crash. workers:
-        the number of processes that encode and write, one per GPU, or any number on CPUs; each opens the store and
-        loads the model.
+        records: any iterable, of any length, read as needed. An invalid record is reported and left out. vectors: those
+        of the records, in the same order, made earlier by the same model; one in a hundred is compared with the vector
+        that the encoder makes of its text, and WrongSpace is raised if they do not match. prune: remove stored records
+        that are not among these; a Pruning limits which. on_progress: called with the report so far, every second while
+        chunks are encoded and written; True shows a progress bar. build_indexes: at the end, build the indexes for
+        searches, unless another process is loading or building; with False, call `build_indexes` after the last of
+        several loads. memory: any key-value store of bytes that is kept between runs. With it, an unchanged `Deferred`
+        record is not read, and after a crash, no vector of a long record is made twice. workers: the number of
+        processes that encode and write, one per GPU, or any number on CPUs; each opens the store and loads the model.
         """
         with shown(on_progress, records) as tell:
             encoder = self._writer()
@@ -126,7 +125,7 @@ class Index(Searching, Contents):
         memory: KeyValues | None = None,
         workers: int | None = None,
     ) -> IngestReport:
-        """Do what `ingest` does, reading records on another thread; cancelled, it ends after the pass under way."""
+        """Do what `ingest` does, reading records on another thread. If cancelled, it stops after the pass under way."""
         loop = asyncio.get_running_loop()
 
         thread = ThreadPoolExecutor(1, thread_name_prefix="harrier-ingest")
@@ -148,7 +147,7 @@ class Index(Searching, Contents):
                 thread.shutdown(wait=False)
 
     def _writer(self) -> Embedder:
-        """Return the encoder of what is written; of several, that of the space that the store has now."""
+        """Return the encoder for writing: of several, the one of the store's current space."""
         if self._turning is not None:
             self._turning.forget()
             self._turning.bound(create=True)
@@ -203,7 +202,7 @@ class Index(Searching, Contents):
     ) -> IngestReport:
         """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing.
 
-        Nothing is remembered either: a record that comes again a thousand records later is counted again.
+        Nothing is remembered either: a record that is repeated a thousand records later is counted again.
         """
         from harrier_core.rehearsal import Measuring, Recalled, Untouched
 
@@ -211,7 +210,7 @@ class Index(Searching, Contents):
         try:
             store = Untouched(self._opened())
             if self._turning is not None:
-                self._turning.bound()  # is there anything at all
+                self._turning.bound()  # raises StoreMissing if nothing is stored
         except StoreMissing:
             store = Untouched(None)
         measuring, recalled = Measuring(self.encoder), Recalled(memory) if memory else None
@@ -220,17 +219,17 @@ class Index(Searching, Contents):
             return ingest.run(store, records, prune=prune, build_indexes=False)
 
     def drop(self) -> None:
-        """Remove the table or collection itself, with all that is in it; do nothing if there is none."""
+        """Remove the table or collection itself, with its contents; do nothing if it does not exist."""
         self.store.drop()
         self._handle = None
         if self._turning is not None:
             self._turning.forget()
 
     def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
-        """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
+        """Check the stored chunks: look at all of them, and encode about `sample` of them again.
 
-        A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
-        A CachedEncoder's cache is not asked: the vectors are made again.
+        A vector is reported if its length is not 1, if it contains NaN, or if its text was changed by another program.
+        A CachedEncoder's cache is bypassed: the vectors are made again.
         """
         from harrier_core.verify import verify
 
@@ -245,7 +244,7 @@ class Index(Searching, Contents):
         super().close()
 
     def __copy__(self) -> Self:
-        """Return the Index itself: its settings do not change, and a store may be one of this process."""
+        """Return the Index itself: its settings do not change, and its store may exist only in this process."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -255,7 +254,7 @@ class Index(Searching, Contents):
     if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
 
         def __getattr__(self, name: str) -> Never:
-            if hasattr(type(self), name):  # a property failed by an AttributeError of its own, which this raises again
+            if hasattr(type(self), name):  # a property raised its own AttributeError; raise it again
                 return object.__getattribute__(self, name)
             raise no_attribute(self, name, OF_INDEX)
 

@@ -1,7 +1,7 @@
-"""Records to chunks, only the changed ones to vectors, and all of it to the store, window by window.
+"""Cut records into chunks, encode only the changed ones, and write them to the store, window by window.
 
 While one window is being encoded, those before it are written and the next one is read: the model never waits.
-A second run over the same records writes nothing and encodes nothing, whatever became of the first.
+A second run over the same records encodes and writes only what the first one did not, however that ended.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 # The size of a window: a transaction of the store, and enough texts of similar length for full passes.
 WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
-_UNDER_WAY = 5  # windows that were planned and are not finished: neither the model nor the store waits for the next one
-_TELL = 1.0  # seconds between two calls of `on_progress` at most, once something is under way
+_UNDER_WAY = 5  # windows that are planned but not finished: neither the model nor the store waits for the next one
+_TELL = 1.0  # at most this many seconds between two calls of `on_progress`, once something is under way
 
 
 class Ingest:
-    """One run. Another thread may stop it."""
+    """One run of an ingest. Another thread may stop it."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Ingest:
     ) -> None:
         """Take an index's settings.
 
-        cuts: where records are cut, by their ids, if that is known. note: called with each sound record. journal: keep
+        cuts: where records are cut, by their ids, if known. note: called with each sound record. journal: keep
         the vectors of long records in the memory until they are written.
         """
         self._stopped = threading.Event()
@@ -86,11 +86,11 @@ class Ingest:
         prune: bool | Pruning = False,
         build_indexes: bool,
     ) -> IngestReport:
-        """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
+        """Ingest all records into a store. With `prune`, remove stored records that are not among them."""
         self._store = store
         self._given = None if vectors is None else GivenVectors(self._embedder)
         self._intake = Intake(WINDOW_RECORDS, WINDOW_CHARACTERS, self._given, self._recollection.of)
-        context = copy_context()  # the caller's trace, for threads that submit texts; each needs a copy of its own
+        context = copy_context()  # the caller's trace, for threads that submit texts; each needs its own copy
 
         def submit(texts: Sequence[str], given: Sequence[Vector]) -> Future[Encoded]:
             return context.copy().run(self._submit, texts, given)
@@ -100,7 +100,7 @@ class Ingest:
             with Finishing(store, submit, journal, in_slices=self._given is None) as finishing:
                 self._finishing = finishing
                 self._finish_all(finishing, records, vectors)
-        except BaseException as error:  # of the caller's records as well, and Ctrl-C
+        except BaseException as error:  # including errors of the caller's records, and Ctrl-C
             if isinstance(error, ProcessEnding):  # on a pool's thread nothing else would report it
                 log.warning("ingest interrupted after %d chunks: %s; run it again", self.report.written, error)
             raise
@@ -114,7 +114,7 @@ class Ingest:
 
     def _finish_all(self, finishing: Finishing, records: Iterable[Ingestible], vectors: object) -> None:
         for arrived in self._intake.windows(records, vectors):
-            if arrived.again:  # what is known of a record may be about to change
+            if arrived.again:  # a window under way may change what is known of its record
                 self._wait(finishing, 0)
             planned = self._plan(arrived)
             self._add(arrived.report)
@@ -129,16 +129,16 @@ class Ingest:
 
     @property
     def seen(self) -> Seen:
-        """The ids of the records that came."""
+        """The ids of the records that occurred."""
         return self._intake.seen
 
     @property
     def nameless(self) -> list[str]:
-        """Why records without an id were rejected."""
+        """The reasons why records without an id were rejected."""
         return self._intake.nameless
 
     def stop(self) -> None:
-        """End this run after the pass under way, without what has no vectors yet. Any thread may call it."""
+        """Stop after the pass under way, and drop everything that has no vectors yet. Any thread may call it."""
         self._stopped.set()
         if self._finishing is not None:
             self._finishing.stop()
@@ -146,7 +146,7 @@ class Ingest:
     # -- planning: what is new
 
     def _chunked(self, arrived: Arrived) -> dict[str, list[Chunk]]:
-        """The chunks of each record; those whose pieces no store can hold are rejected."""
+        """Return the chunks of each record; reject records with pieces that no store can hold."""
         counts = self._counts(arrived.records.values())
         if self._given and self._chunking:
             arrived.leave_out_cut(counts, self._chunking.tokens)
@@ -165,10 +165,10 @@ class Ingest:
         return chunked
 
     def _counts(self, records: Collection[Record]) -> dict[str, int]:
-        """The tokens of each record, as far as they decide how it is cut."""
+        """Return how many tokens each record has, or 0 if that does not decide how it is cut."""
         counts = dict.fromkeys((record.id for record in records), 0)
         if self._chunking is not None and records:
-            # A token is a byte at least: what has few of them needs no counting.
+            # A token is at least one byte, so the tokens of short texts need not be counted.
             room = self._chunking.tokens - self._embedder.count_tokens(["a"])[0]
             uncut = [record for record in records if record.id not in self._cuts]
             long = [record for record in uncut if len(record.text.encode()) > room]
@@ -180,7 +180,7 @@ class Ingest:
         return self._given.submit(texts, given) if self._given else self._embedder.submit_documents(texts)
 
     def _plan(self, arrived: Arrived) -> Plan:
-        """A window's plan. The memory of a record counts only if the store agrees."""
+        """Return a window's plan. What is remembered of a record counts only if the store agrees."""
         known = self._store.known([*arrived.records, *arrived.recalled])
         changed = [id_ for id_, (_, hashes) in arrived.recalled.items() if known.get(id_, {}) != hashes]
         self._intake.read(arrived, changed)
@@ -202,7 +202,7 @@ class Ingest:
     # -- what was done
 
     def _wait(self, finishing: Finishing, most: int) -> None:
-        """Wait until no more windows are under way, and tell of it meanwhile."""
+        """Wait until at most `most` windows are under way, and report progress meanwhile."""
         while True:
             few = finishing.wait(most, _TELL)
             done = finishing.done()
@@ -225,4 +225,4 @@ class Ingest:
     def _tell(self) -> None:
         self.report.seconds = perf_counter() - self._begin
         if self._on_progress:
-            self._on_progress(self.report + IngestReport())  # with lists of its own
+            self._on_progress(self.report + IngestReport())  # a copy with its own lists

@@ -1,4 +1,4 @@
-"""Records as they come in: checked, and in windows, with vectors that were made for them before."""
+"""Incoming records: checked, grouped into windows, and paired with vectors that were made for them earlier."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Arrived:
-    """A window of sound records, and what became of the others."""
+    """A window of valid records, and a report on the others."""
 
     records: dict[str, Record] = field(default_factory=dict)  # by their ids
-    recalled: dict[str, tuple[Deferred, Hashes]] = field(default_factory=dict)  # not read, as they may be as before
+    recalled: dict[str, tuple[Deferred, Hashes]] = field(default_factory=dict)  # not read: probably unchanged
     deferred: dict[str, Deferred] = field(default_factory=dict)  # those of the records that were read after all
-    vectors: dict[str, Vector] = field(default_factory=dict)  # of each of them, if vectors were given
-    again: bool = False  # whether one of them came in an earlier window
+    vectors: dict[str, Vector] = field(default_factory=dict)  # by record ids, if vectors were given
+    again: bool = False  # whether one of them occurred in an earlier window
     report: IngestReport = field(default_factory=IngestReport)
     characters: int = 0
 
     def leave_out_cut(self, counts: Mapping[str, int], most: int) -> None:
-        """Reject records of more tokens than a chunk may have: one vector is not that of several chunks."""
+        """Reject records with more tokens than a chunk may have: one vector cannot stand for several chunks."""
         for record_id in [each for each in self.records if counts[each] > most]:
             del self.records[record_id]
             reason = (
@@ -40,7 +40,7 @@ class Arrived:
 
 
 class Intake:
-    """The records of one ingest on their way in. It remembers which came."""
+    """The incoming records of one ingest. It remembers which ids occurred."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Intake:
     ) -> None:
         """Make windows of this many records or characters.
 
-        given: each record comes with a vector. recall: what is remembered of a record that need not be read.
+        given: checks the vector that comes with each record. recall: returns what is remembered of a Deferred record.
         """
         self._most = most_records, most_characters
         self._given = given
@@ -61,7 +61,7 @@ class Intake:
         self.nameless: list[str] = []  # why records without an id were rejected
 
     def windows(self, records: Iterable[Ingestible], vectors: object = None) -> Iterator[Arrived]:
-        """Yield windows, of which the last may have a report and no records."""
+        """Yield windows; the last one may have a report and no records."""
         arrived = Arrived()
         for number, (item, vector) in enumerate(paired(records, vectors)):
             self._take(item, vector, number, arrived)
@@ -78,10 +78,10 @@ class Intake:
         self._most = most_records, most_characters
 
     def read(self, arrived: Arrived, record_ids: Collection[str]) -> None:
-        """Read records of a window of which the store holds something else than is remembered."""
+        """Read records of a window that the store does not hold as they are remembered."""
         for record_id in record_ids:
             deferred, _ = arrived.recalled.pop(record_id)
-            self.seen.discard(id_hash(record_id))  # it has not come twice
+            self.seen.discard(id_hash(record_id))  # it must not count as repeated
             arrived.report.records -= 1
             self._take_read(deferred, None, 0, arrived)
 
@@ -129,7 +129,7 @@ class Intake:
         report.rejected.append((item.id, item.reason))
 
     def _come(self, record_id: str, arrived: Arrived) -> None:
-        """Count a record as one that came; if it came before, this one counts."""
+        """Note that a record occurred. If its id occurred before, the last record counts."""
         hash_ = id_hash(record_id)
         before = record_id in arrived.records or record_id in arrived.recalled
         if hash_ in self.seen:
@@ -142,7 +142,7 @@ class Intake:
     def _leave_out(self, record: object, number: int, problem: str, report: IngestReport) -> None:
         record_id = getattr(record, "id", None)
         if isinstance(record_id, str):
-            self.seen.add(id_hash(record_id))  # what is stored of it is not gone from the source: it is not pruned
+            self.seen.add(id_hash(record_id))  # it still exists in the source, so it must not be pruned
             report.rejected.append((record_id, problem))
         else:
             self.nameless.append(problem)

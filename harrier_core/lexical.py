@@ -71,7 +71,7 @@ def has_code(text: str) -> bool:
 
     Ordinals, years and times do not count: 20th, 3D, 1990s, 30-day, 24/7, 2019-2020. Some quantities look like codes,
     such as 1.5 or 100000, so the caller has to check whether a text contains them. Nor does a number count next to
-    letters of a script that does not separate words, because it is a word by itself there.
+    letters of a script that does not separate words, because it is a separate word there.
     """
     tokens = text.split()
     if len(tokens) > _CODE_WORDS:

@@ -1,4 +1,4 @@
-"""The base class of what runs a model on the kit's engine: users with equal settings share one loaded model."""
+"""The base class of objects that run a model on the kit's engine: equal settings share one loaded model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ModelUser(Light):
         max_tokens: int | None,
         on_overflow: str,
         token_budget: int | None,
-        **others: Any,  # noqa: ANN401  # settings of its own kind
+        **others: Any,  # noqa: ANN401  # a subclass's own settings
     ) -> None:
         if on_overflow not in ("error", "truncate"):
             raise SettingError(f"on_overflow must be 'error' or 'truncate', got {on_overflow!r}")

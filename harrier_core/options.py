@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Expand = int | Literal["record"]
 
-_MOST = 2**31  # the stores have errors of their own beyond it
+_MOST = 2**31  # beyond it, each store raises its own error
 
 # How many matches each of two lists has for one of k: what is in the middle of both lists may be near the front of the
 # merged one. They grow in steps, so that the pages of a search are mostly cut from the same list.

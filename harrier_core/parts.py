@@ -34,7 +34,7 @@ def store_of(given: object) -> VectorStore:
 
 
 def embedder_of(given: object) -> Embedder:
-    """Return the Embedder that was given, or that of a framework's embeddings. Raise SettingError if there is none."""
+    """Return the Embedder that was given, or that of a framework's embeddings. Raise SettingError if it is neither."""
     must = "encoder must be an Encoder or another Embedder"
     if isinstance(given, type):
         raise SettingError(f"{must}, got the class {given.__name__}; pass an instance")

@@ -1,4 +1,4 @@
-"""Remove from the store what an ingest did not meet, once all of the source was read."""
+"""Remove stored records that an ingest did not find in its source, once all of the source was read."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _AT_ONCE = 1_000  # records
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """Which of the records that an ingest did not meet are to be removed.
+    """Which stored records to remove, of those that an ingest did not find in its source.
 
-    where: only those that meet these conditions on metadata, as in `harrier_core.filters`. gone: and of which this says
-    so, by id and metadata; it is asked at the end.
+    where: only records that meet these conditions on metadata, as in `harrier_core.filters`. gone: only records for
+    which this returns True, given the id and the metadata; it is called at the end.
     """
 
     where: Mapping[str, Any] | None = None
     gone: Gone | None = None
 
     def __post_init__(self) -> None:
-        parse(self.where)  # what is wrong with it shows before anything is written
+        parse(self.where)  # so that an error is raised before anything is written
 
 
 def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[str], unseen: Unseen) -> int:
-    """Remove records that did not come, and return how many chunks those were.
+    """Remove records that did not occur, and return how many chunks they had.
 
-    seen: how many did. nameless: why others have no id. unseen: returns those of some ids that did not come.
+    seen: how many occurred. nameless: why others have no id. unseen: returns those of the given ids that did not occur.
     """
     if not seen and pruning == Pruning():
         raise SettingError(

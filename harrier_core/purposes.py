@@ -1,6 +1,6 @@
 """The purpose of a model, according to its files: to make vectors, or to score a query and a text.
 
-Each is refused as the other: the decoder is the same for both, and would return meaningless numbers.
+Neither is accepted in place of the other: the decoder is the same for both, and would return meaningless numbers.
 """
 
 from __future__ import annotations

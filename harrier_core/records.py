@@ -1,4 +1,4 @@
-"""The nouns that travel: a Record goes in, Chunks are stored, Matches come out. Pure."""
+"""The data types of an index: a Record goes in, Chunks are stored, Matches come out. Pure."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class IngestReport:
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that occurred more than once; their last record counts
     blank: list[str] = field(default_factory=list)  # ids without any text in the source, such as those of empty files
-    # Ids that came to several parts of an ingest with other texts or metadata each time: any of them may be stored.
+    # Ids that occurred in several parts of an ingest with different texts or metadata: any of these may be stored.
     differing: list[str] = field(default_factory=list)
 
     def __add__(self, other: IngestReport) -> IngestReport:

@@ -39,13 +39,13 @@ class Recalled:
 
 
 class Untouched:
-    """An open store, or none if there is nothing yet, that is read but not written."""
+    """An open store, or nothing if it does not exist yet, that is read but not written."""
 
     def __init__(self, store: IngestStore | None) -> None:
         self._store = store
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those records that are stored."""
         with suppress(StoreMissing):
             return {} if self._store is None else self._store.known(record_ids)
         return {}

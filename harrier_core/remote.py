@@ -204,7 +204,7 @@ class RemoteEncoder(Embedder, Closing):
 
     def _opened(self) -> Server:
         lease = self._held.lease("loop")
-        if self._server is None or lease is None or lease.inherited:  # a forked child gets connections of its own
+        if self._server is None or lease is None or lease.inherited:  # a forked child gets its own connections
             require("a RemoteEncoder", "httpx", extra="remote")
             self._refuse_if_closed()
             loop = self._held.take("loop", use_loop)

@@ -1,4 +1,4 @@
-"""Which record ids came, in 8 bytes each: a hundred million of them are less than a gigabyte."""
+"""The record ids that occurred, in 8 bytes each: a hundred million of them take less than a gigabyte."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RECENT = 50_000  # hashes that are kept in a set, of some 70 bytes each, until they are sorted
-_AT_ONCE = 10_000  # ids that are looked for
-_TIMES = 4  # a sorted run is merged with the one before it unless that is this many times as long: few are searched
+_AT_ONCE = 10_000  # ids that are looked up at once
+_TIMES = 4  # a sorted run is merged with the one before it unless that is this many times as long, so runs stay few
 
 
 class Seen:
@@ -24,7 +24,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._recent: set[int] = set()
-        self._runs: list[array[int]] = []  # sorted; bisect is faster on it than numpy, of which each call takes long
+        self._runs: list[array[int]] = []  # sorted; to look up a single hash, bisect is faster than numpy
 
     def __contains__(self, hash_: int) -> bool:
         return hash_ in self._recent or any(_has(run, hash_) for run in self._runs)
@@ -52,7 +52,7 @@ class Seen:
             self._sort()
 
     def unseen(self, record_ids: Iterable[str]) -> list[str]:
-        """Return those of these ids that did not come."""
+        """Return those of these ids that did not occur."""
         import numpy as np
 
         self._sort()

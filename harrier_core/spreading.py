@@ -1,7 +1,7 @@
 """The division of a model's layers among several devices of one process.
 
-Each device has consecutive layers, so that a pass crosses once from a device to the next. No sum is divided, and the
-vectors are those of one device.
+Each device has consecutive layers, so a pass crosses from each device to the next only once. No sum is split, so the
+vectors are the same as on one device.
 """
 
 from __future__ import annotations

@@ -37,10 +37,10 @@ class Write:
     encoded: Sequence[Chunk]
     vectors: Vectors  # (encoded, dimensions)
     described: Sequence[Chunk]
-    known: Mapping[str, Hashes]  # the basis of the plan: a record that is no longer as it says must not be written
+    known: Mapping[str, Hashes]  # what the plan is based on: a record that has changed since must not be written
 
     def after(self) -> dict[str, Hashes]:
-        """Return what will be known of the records once it is written."""
+        """Return the hashes of the records' chunks once it is written."""
         hashes = {
             record_id: {number: hash_ for number, hash_ in known.items() if number < self.sizes[record_id]}
             for record_id, known in self.known.items()
@@ -71,7 +71,7 @@ class Write:
         return Split(kept, changed, stale)
 
     def only(self, record_ids: Collection[str]) -> Write:
-        """Return the part of it that concerns these records."""
+        """Return the part of the write that concerns these records."""
         rows = [row for row, chunk in enumerate(self.encoded) if chunk.record_id in record_ids]
         return Write(
             {record_id: size for record_id, size in self.sizes.items() if record_id in record_ids},
@@ -171,19 +171,19 @@ class VectorStore(Protocol):
     """A place for chunks and their vectors: settings, which can be pickled unless the place is in this process."""
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenStore:
-        """Open the place for vectors of this space; with `create`, make it if there is none.
+        """Open the place for vectors of this space; with `create`, create it if it does not exist.
 
-        Raise StoreMissing if there is nothing, and WrongSpace if it holds vectors of another space.
+        Raise StoreMissing if it does not exist, and WrongSpace if it holds vectors of another space.
         """
 
     def space(self) -> EmbeddingSpace | None:
         """Return the space of the stored vectors, or None if there is nothing yet."""
 
     def describe(self) -> Facts:
-        """Return what the place reports about itself. Raise StoreMissing if there is nothing."""
+        """Return what the place reports about itself. Raise StoreMissing if it does not exist."""
 
     def drop(self) -> None:
-        """Remove the place itself, with its contents and all that belongs to it; do nothing if there is none.
+        """Remove the place itself, with its contents and all that belongs to it; do nothing if it does not exist.
 
         Raise StoreUnsuitable if it was not made by the kit, or if something else depends on it.
         """
@@ -251,7 +251,7 @@ class LaidOut(Protocol):
     """A store that reports its layout, and accepts one for a new place."""
 
     def layout(self) -> StoreLayout:
-        """Return the layout of the place or, if there is none, that of a new one."""
+        """Return the layout of the place or, if it does not exist, that of a new one."""
 
     def adopt(self, layout: StoreLayout) -> None:
         """Use this layout for a new place, as far as possible, where the store's settings leave it open.
@@ -268,38 +268,38 @@ class Followed(Protocol):
         """Return what the place is kept in step with, such as a table under live sync, or None."""
 
 
-BEFORE = "_before"  # behind the name of an index: what it was before its model changed
+BEFORE = "_before"  # suffix of the place that keeps an index as it was before its model changed
 
 
 class Exchange(Protocol):
-    """How a place gives its name to another one beside it, in one step, and keeps what it held under a third name."""
+    """Gives the name of a place to another one next to it, in one step, and keeps the old place under a third name."""
 
     def problem(self) -> str | None:
         """Return why it cannot be done and what to do, or None if it can be."""
 
     def share(self) -> None:
-        """Have the new place, which is empty, be open to those only to whom this one is."""
+        """Restrict the new, empty place to those who have access to this one."""
 
     def differing(self) -> Iterator[list[str]] | None:
-        """Yield the ids of the records whose chunks the two places do not both have, some at a time.
+        """Yield the ids of the records whose chunks differ between the two places, some at a time.
 
-        Return None if their hashes must be compared for that.
+        Return None if their hashes must be compared to find them.
         """
 
     def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:
         """Call `last` while no one else can write to the place, and then exchange the names.
 
-        `last` gets both places as they must be used then. If it raises an error, or this process ends at any instant,
+        `last` gets both places as they must be used then. If it raises an error, or this process ends at any moment,
         everything keeps its name.
         """
 
 
 @runtime_checkable
 class Exchangeable(Protocol):
-    """A store whose place can be exchanged, in one step, for another one beside it."""
+    """A store whose place can be exchanged, in one step, for another one next to it."""
 
     def beside(self, suffix: str) -> VectorStore:
         """Return a store for the place whose name is this one's with a suffix, which need not be there."""
 
     def exchange(self, new: str, kept: str) -> Exchange:
-        """Return the way by which the place with the suffix `new` takes this name, and this one the suffix `kept`."""
+        """Return the exchange that gives this name to the place with suffix `new`, and suffix `kept` to this one."""

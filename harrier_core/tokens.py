@@ -26,7 +26,7 @@ _KEPT_PROMPTS = 64  # every query needs its prompt's ids
 # Longer texts are tokenized in pieces of this many characters, cut where one token ends and the next one begins.
 # Whether one does depends on what follows, so the last characters are left to the next piece: this many of them.
 _PIECE, _RIGHT = 65_536, 1_024
-_WORDS = 100  # characters of a text that is worth being counted by its words
+_WORDS = 100  # characters; shorter texts are not worth counting by words
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class Tokens:
         self._alone = lru_cache(_KEPT_PROMPTS)(lambda prompt: self._rows([prompt])[0])
 
     def framed(self, before: str, after: str, markers: Sequence[str]) -> Tokens:
-        """Return a tokenizer that puts these two around every text, instead of its own frame.
+        """Return a tokenizer that puts `before` and `after` around every text, instead of its own frame.
 
-        markers: special tokens that the two spell. In a text, they remain ordinary text.
+        markers: special tokens that these two spell. In a text, they remain ordinary text.
         """
         ids = {marker: self.id_of(marker) for marker in markers}
         framed = copy.copy(self)

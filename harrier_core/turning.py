@@ -24,16 +24,16 @@ T = TypeVar("T")
 
 _now = time.monotonic
 
-_TURNS = 5  # of a space that changes again and again
+_TURNS = 5  # attempts while the space keeps changing
 
 Bound = tuple["OpenStore", "Embedder"]  # a store, and the encoder of the space that it was opened for
 
 
 class Turning:
-    """The store, open for the space that it has now. Any number of threads may use it at once.
+    """A store that is open for its current space. Any number of threads may use it at once.
 
-    An open store raises WrongSpace once its place has another space. What was asked is then asked again, of the store
-    as it is now and with the encoder of its space.
+    An open store raises WrongSpace once the space of its place has changed. The operation is then repeated with the
+    store as it is now and the encoder of its space.
     """
 
     def __init__(
@@ -45,24 +45,24 @@ class Turning:
     ) -> None:
         """Open nothing yet.
 
-        tell: called with the encoder of the space that the store has. grace: for how many seconds what a switch kept is
-        read on, once the store has a space of none of the encoders.
+        tell: called with the encoder of the store's current space. grace: for how many seconds the place that a switch
+        kept is still read, once no encoder has the space of the store.
         """
         self._store = store
         self._encoders = encoders
         self._tell = tell
         self._grace = grace
-        self._spaces: dict[int, EmbeddingSpace] = {}  # of the encoders, by their places: reading one takes long
+        self._spaces: dict[int, EmbeddingSpace] = {}  # of the encoders, by position, because reading one is slow
         self._bound: Bound | None = None
-        self._kept: VectorStore | None = None  # what is read in the grace period
-        self._read: list[VectorStore] = []  # what was; another thread may be at it still
-        self._until: float | None = None  # the end of that, once it has begun
+        self._kept: VectorStore | None = None  # the store that is read in the grace period
+        self._read: list[VectorStore] = []  # those that were; another thread may still use them
+        self._until: float | None = None  # the end of the grace period, once it has begun
         self._lock = threading.Lock()
 
     def bound(self, *, create: bool = False, writes: bool = False) -> Bound:
-        """Return the store and its encoder; with `create`, a place that is not there is made for the first encoder.
+        """Return the store and its encoder; with `create`, create a missing place for the first encoder.
 
-        writes: raise WrongSpace in a grace period, in which the store is read only.
+        writes: raise WrongSpace in a grace period, when the store is read-only.
         """
         with self._lock:
             over = self._kept is not None and (writes or create or (self._until is not None and _now() > self._until))
@@ -81,7 +81,7 @@ class Turning:
                 bound = self._store.open(self._space(at), create=create), self._encoders[at]
             except WrongSpace:
                 if self._space(at) == stored:
-                    continue  # it changed in between
+                    continue  # it changed meanwhile
                 if writes or (kept := self._open_kept()) is None:
                     raise
                 return kept
@@ -90,7 +90,7 @@ class Turning:
         return self._store.open(self._space(0), create=create), self._encoders[0]
 
     def _open_kept(self) -> Bound | None:
-        """Return what a switch kept, if it is of one of the encoders' spaces and there is time left to read it."""
+        """Return the place that a switch kept, if an encoder has its space and the grace period is not over."""
         if self._grace is None or not isinstance(self._store, Exchangeable):
             return None
         self._until = _now() + self._grace if self._until is None else self._until
@@ -115,7 +115,7 @@ class Turning:
         return self._spaces[at]
 
     def forget(self, bound: Bound | None = None) -> None:
-        """Open the store again at the next call, unless another thread has done so."""
+        """Reopen the store at the next call, unless another thread has done so."""
         with self._lock:
             if bound is None or self._bound is bound:
                 self._bound = None
@@ -141,13 +141,13 @@ class Turning:
         return await work(*await asyncio.to_thread(self.bound))
 
     def _turn(self, bound: Bound, error: StoreError) -> None:
-        """Open the store again, or raise the error of a missing store; the kept one may be gone by now."""
+        """Have the store reopened. Raise the error if it is missing, unless it was the kept one, which may be gone."""
         if isinstance(error, StoreMissing) and self._kept is None:
             raise error
         self.forget(bound)
 
     def close(self) -> None:
-        """Close what was kept."""
+        """Close the kept stores."""
         with self._lock:
             self._bound = None
             self._let_go()
@@ -156,10 +156,10 @@ class Turning:
 
 
 class TurningStore(Spaceless):
-    """A Turning as an open store, which takes and gives vectors of one encoder."""
+    """A Turning as an open store, which accepts and returns vectors of one encoder."""
 
     def __init__(self, turning: Turning, encoder: Embedder | None = None) -> None:
-        """encoder: whose vectors are written; without one nothing is."""
+        """Take a Turning. encoder: the one whose vectors are written; without it, nothing is written."""
         self._turning = turning
         self._encoder = encoder
 
@@ -167,7 +167,7 @@ class TurningStore(Spaceless):
         return self._turning.run(lambda store, _: work(store), writes=writes)
 
     def bound(self) -> OpenStore:
-        """Return the store as it is open now; open it if it is not."""
+        """Return the open store; open it if necessary."""
         return self._turning.bound()[0]
 
     def record_ids(self) -> Iterator[str]:
@@ -177,7 +177,7 @@ class TurningStore(Spaceless):
     # -- vectors
 
     def search(self, search: Search) -> list[list[Match]]:
-        """Return the k nearest chunks. Raise WrongSpace if the space changed: vectors are of the one that was."""
+        """Return the k nearest chunks. Raise WrongSpace if the space has changed: the query vectors no longer fit."""
         bound = self._turning.bound()
         try:
             return bound[0].search(search)
@@ -186,7 +186,7 @@ class TurningStore(Spaceless):
             raise
 
     def write(self, write: Write) -> Written:
-        """Write records. What another encoder than the stored space's made vectors of is encoded again."""
+        """Write records. Encode their texts again if the vectors are not of the store's current space."""
 
         def carry_out(store: OpenStore, encoder: Embedder) -> Written:
             if encoder is self._encoder or not write.encoded:

@@ -116,7 +116,7 @@ class View:
 
     @property
     def fixed(self) -> Where | None:
-        """The conditions that apply to everyone, or None if there are none."""
+        """The conditions that apply to everyone, or None if there are no such conditions."""
         return self._fixed
 
     def within(self, where: Where | None) -> Where | None:
@@ -179,7 +179,7 @@ class View:
     # -- reading
 
     def record(self, record_id: str) -> Whole | None:
-        """Return a record, or None if there is none that may be seen."""
+        """Return a record, or None if it does not exist or may not be seen."""
         found = sorted((each.chunk for each in self._read(record_id)), key=lambda chunk: chunk.number)
         return Whole(record_id, tuple(found)) if found else None
 
@@ -188,7 +188,7 @@ class View:
         return await asyncio.to_thread(self.record, record_id)
 
     def near(self, record_id: str, number: int, k: int = 5) -> list[Match] | None:
-        """Return the k chunks with vectors nearest to that of a chunk, except itself; None if there is none."""
+        """Return the k chunks nearest to a chunk by their vectors, without itself; None if it is absent or hidden."""
         own = next((each for each in self._read(record_id) if each.chunk.number == number), None)
         if own is None:
             return None
@@ -202,7 +202,7 @@ class View:
         """Return representative chunks, with their vectors: the same ones each time while nothing is written.
 
         They are found by searches in random directions, which costs as much as a search, however large the index is.
-        There are none if there is nothing stored.
+        The list is empty if nothing is stored.
         """
         import numpy as np
 

@@ -1,8 +1,8 @@
-"""How many tokens texts have, counted by their words, each of which is tokenized once. For tokenizers that allow it.
+"""Count the tokens of texts by their words, each of which is tokenized once, for tokenizers that allow it.
 
-Of some tokenizers it is known that a space or line break behind certain characters begins a token, and that neither
-side of it has any influence on the tokens of the other. The count of a text is then the sum of those of its words. To
-cut one chunk off a text, a splitter asks for several stretches that begin alike.
+With some tokenizers, a space or line break after certain characters is known to begin a token, and neither side of it
+influences the tokens of the other. The count of a text is then the sum of the counts of its words. To cut one chunk off
+a text, a splitter asks for several stretches that begin alike.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_LONGEST = 32  # characters of a word that is kept; longer ones are hardly met again
+_LONGEST = 32  # characters of a word that is cached; longer ones rarely occur again
 _MOST = 50_000  # words, some 5 MB
 
-# Behind a letter, a digit or an ASCII sign but ">": Gemma's vocabulary has a token that joins it with a space.
+# After a letter, a digit or an ASCII sign except ">", which Gemma's vocabulary joins with a space into one token.
 _BOUNDARY = re.compile(r"(?=[ \n])(?:(?<=\w)|(?<=[!-=?-~])(?= ))")
 _CROSSED = re.compile(r"[\w!-=?-~][ \u2581]|\w\n")
 _BLANK = "\u2581"  # a space in vocabularies of Gemma's kind
 
-# Of Qwen. No word of it continues past a boundary, and none that ends there would end elsewhere without what follows.
+# Qwen's pattern. No word continues past a boundary, and a word that ends there does not depend on what follows.
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -36,10 +36,10 @@ _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
 
 
 class WordCounts(threading.local):
-    """Counts the tokens of texts, for each thread by itself."""
+    """Counts the tokens of texts, with a separate cache for each thread."""
 
     def __init__(self, count: Callable[[list[str]], list[int]]) -> None:
-        """count: returns the tokens of texts, without those that are put around each."""
+        """Take a function. count: returns how many tokens each text has, without those put around every text."""
         self._count = count
         self._known: dict[str, int] = {}
         # The longest of the last texts that begin alike: where its words begin, and how many tokens are before them.
@@ -80,7 +80,7 @@ class WordCounts(threading.local):
 
 
 def has_words(tokenizer: Tokenizer) -> bool:
-    """Return whether the tokens of a text are those of its words; it is false where that is not known."""
+    """Return whether the tokens of a text are those of its words; False if that is not known."""
     model, added = tokenizer.model, tokenizer.get_added_tokens_decoder().values()
     unknown = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
     if type(model).__name__ != "BPE" or any(getattr(model, name, None) for name in unknown):
@@ -98,12 +98,12 @@ def has_words(tokenizer: Tokenizer) -> bool:
 
 
 def _said(part: Any) -> Any:  # noqa: ANN401
-    """A part of a tokenizer, as its file has it."""
+    """Return a part of a tokenizer as its file spells it."""
     return None if part is None else json.loads(part.__getstate__())
 
 
 def _plain(words: Any) -> Any:  # noqa: ANN401
-    """Without what decides offsets only."""
+    """Return the pre-tokenizer without settings that affect only offsets."""
     if words is not None:
         for each in words.get("pretokenizers", ()):
             each.pop("trim_offsets", None)

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Assistant:
     """One connection: to a command, an address or a server of this process.
 
-    mode: "auto" takes the newest revision, "legacy" shakes hands.
+    mode: "auto" uses the newest revision of the protocol, "legacy" the initialization handshake.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ pytest.register_assert_rewrite("killing")  # so that a failure shows what differ
 
 ROOT = Path(__file__).parents[1]
 
-# How long an example takes says how busy the machine is.
+# The duration of an example mostly shows how busy the machine is.
 settings.register_profile("harrier", deadline=None, max_examples=15)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "harrier"))
@@ -70,12 +70,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("model", [*ARCHITECTURES, *metafunc.config.getoption("--model")], indirect=True)
 
 
-# The oldest llama-index-core would fetch what it has with it: sentences' ends and stop words.
+# The oldest llama-index-core would download data that it bundles: sentence boundaries and stop words.
 if spec := find_spec("llama_index.core"):
     os.environ.setdefault("NLTK_DATA", str(Path(str(spec.origin)).parent / "_static" / "nltk_cache"))
 
 
-os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before it is imported, here or in a process of a test's
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before it is imported, here or in a process that a test starts
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 _numbers = itertools.count()
-_session = secrets.token_hex(4)  # databases and roles are the server's: another session on it must not have their names
+_session = secrets.token_hex(4)  # databases and roles belong to the server, so other sessions on it need other names
 
 _SAID = pytest.StashKey[str]()
 NewDatabase = Callable[..., str]

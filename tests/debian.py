@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 RELEASES = {"13": "bullseye", "15": "bookworm", "17": "trixie"}
 PGVECTOR = "trixie"  # the first release that has it
 
-# Every machine has them, in a version that is no older; and LLVM, which compiles queries, is not needed.
+# Every machine has these in a version at least as new. LLVM, which compiles queries, is not needed.
 NOT_UNPACKED = ("libc6_", "libc-bin_", "libc-l10n_", "libcrypt1_", "libgcc-s1_", "libstdc++6_", "libllvm")
 
 SETTINGS = {
@@ -135,8 +135,8 @@ def build_pgvector(server: Server, apt: Apt) -> None:
     [folder] = apt.folder.glob("pgvector-*/")
     config, root = folder / "pg_config", server.programs.parents[4]
     original = f"LD_LIBRARY_PATH='{server.libraries}' '{server.programs}/pg_config'"
-    script(config, f"{original} \"$@\" | sed 's|^/usr|{root}/usr|'")  # the original knows of /usr alone
-    settings = [f"PG_CONFIG={config}", "OPTFLAGS=", "with_llvm=no"]  # no instructions of this processor alone
+    script(config, f"{original} \"$@\" | sed 's|^/usr|{root}/usr|'")  # the original assumes /usr
+    settings = [f"PG_CONFIG={config}", "OPTFLAGS=", "with_llvm=no"]  # no instructions specific to this processor
     for target in ("all", "install"):
         command = ["make", "--silent", "--jobs", str(os.cpu_count() or 1), *settings, target]
         done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)

@@ -19,7 +19,7 @@ class Sample:
     text: str
     format: str
     known: Mapping[str, Any] = field(default_factory=dict)
-    places: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # where pieces that begin so are
+    places: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # positions of pieces, by how they begin
 
 
 _TABLE = (

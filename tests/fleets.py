@@ -22,7 +22,7 @@ CHUNKING = Chunking(tokens=16)
 
 
 class Noting(Hashing):
-    """An embedder that writes each text to a file, and may be slow or die of a text."""
+    """An embedder that writes each text to a file, and may be slow or crash on a certain text."""
 
     def __init__(self, notes: Path, seconds: float = 0.0, poison: str | None = None) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Noting(Hashing):
                 deaths.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds * len(given))
-        with self.notes.open("a") as notes:  # a single write, which others do not come between
+        with self.notes.open("a") as notes:  # a single write, so that lines are not interleaved
             notes.write("".join(f"{os.getpid()} {text}\n" for text in given))
         return super().submit_documents(given)
 

@@ -1,6 +1,6 @@
 """Functions, operators, types and views of Postgres's own names, as a hostile role would create them in public.
 
-Postgres counts the calls of functions, so nothing here has to be noticed: `called` says which were.
+Postgres counts function calls, so the functions need not report them: `called` returns those that were called.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import time
 
 import psycopg
 
-# The application_name of a connection that calls no functions of these names, and need not end.
+# The application_name of a connection that calls no functions of these names, so `called` does not wait for it.
 SPECTATOR = "spectator"
 
-# Of each function that could be overloaded: the same arguments, in a schema that comes first in the search path.
+# For each function that could be overloaded, one with the same arguments in a schema that is searched first.
 _FUNCTIONS = """
 DO $plant$
 DECLARE f record;
@@ -62,7 +62,7 @@ BEGIN
     END LOOP;
 END $plant$"""
 
-# What matches the kit's calls more closely than Postgres's own did, and what its relations and types are called.
+# Functions that match the kit's calls more closely than Postgres's own, and relations and types of Postgres's names.
 _CLOSER = """
     CREATE FUNCTION public.hashtextextended(text, integer) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
     CREATE FUNCTION public.closer_power(integer, integer) RETURNS integer LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';

@@ -27,7 +27,7 @@ class Bag(Embedder):
     tasks: Mapping[str, str] = {"web_search_query": "", "sts_query": "similar"}
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, object]] = []  # what was encoded as a query, and for which task
+        self.asked: list[tuple[str, object]] = []  # the texts that were encoded as queries, and the task of each
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         return [len(text.split()) for text in texts]
@@ -62,7 +62,7 @@ def _direction(word: str) -> NDArray[np.float32]:
 WORDS = [f"w{number}" for number in range(400)]
 WRONG = "w1 w2 w3 w4 w5 w6"  # an instruction that looks for something else
 
-# Those of prose, which tiny models can read, and an instruction of many of them.
+# Words of prose, which tiny models can read, and an instruction with many of them.
 SPOKEN = sorted(
     {word.strip(".,;?").lower() for text in PROSE for word in text.split() if len(word) > 4 and text.isascii()}
 )

@@ -19,7 +19,7 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, dict[str, Path]] = {}
         self.requested: list[str] = []
-        self.failing = False  # whether files, though listed, are not given
+        self.failing = False  # whether files are listed but not served
 
     @property
     def url(self) -> str:
@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)

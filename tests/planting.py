@@ -1,7 +1,7 @@
 """Functions, operators, types and tables that match a statement's names more closely than Postgres's own.
 
-Each counts its calls in a sequence, which a rollback does not set back. What is planted is made from the statements
-themselves, so that a new statement is covered by running it.
+Each counts its calls in a sequence, which a rollback does not reset. The objects are derived from the statements
+themselves, so a new statement is covered as soon as it runs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _TYPE = re.compile(r"::\s*(?:[a-z_]+\.)?([a-z_][a-z_0-9]*)")
 _OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 _RELATION = re.compile(r"\b(pg_[a-z_]+)\b")
 
-# Of arguments: what the kit's statements have, and what a literal or a number is taken for.
+# Argument types: those in the kit's statements, and those that a literal or a number may be taken for.
 _TYPES = ["text", "integer", "bigint", "smallint", "jsonb", "boolean", "oid", "name", "text[]", "jsonb[]"]
-_FEW = ["text", "integer", "bigint", "boolean", "jsonb", "name"]  # of functions of three
+_FEW = ["text", "integer", "bigint", "boolean", "jsonb", "name"]  # for functions of three arguments
 _MOST_ARGUMENTS = 3
 
 _SIGNATURES = """
@@ -43,7 +43,7 @@ _SEQUENCES = """
     SELECT sequencename::pg_catalog.text FROM pg_catalog.pg_sequences
     WHERE schemaname OPERATOR(pg_catalog.=) %s::pg_catalog.name AND (%s OR last_value IS NOT NULL)"""
 
-Signature = tuple[str, tuple[str, ...], str]  # name, types of arguments, of the result
+Signature = tuple[str, tuple[str, ...], str]  # name, argument types, result type
 
 
 class Names:
@@ -67,7 +67,7 @@ class Garden:
 
     def plant(self, names: Names) -> None:
         """Plant a trap for each name and each argument type."""
-        self._connection.execute("SET search_path = pg_catalog")  # or we would step into them ourselves
+        self._connection.execute("SET search_path = pg_catalog")  # or this connection would call the traps itself
         for name, types, result in self._closer(_SIGNATURES, names.functions):
             self._function(name, name, types, result)
         for name, types, result in self._closer(_OPERATORS, names.operators):

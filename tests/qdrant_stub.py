@@ -1,6 +1,6 @@
-"""A server that speaks as much of Qdrant's REST and gRPC as the store needs, and can be told to fail.
+"""A server with the part of Qdrant's REST and gRPC APIs that the store needs, which can be made to fail.
 
-Behind it is qdrant-client's own local mode, so that what it answers is not made up here.
+Its answers come from qdrant-client's own local mode.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it tells of every connection that a test cuts
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it logs every connection that a test cuts
 
 import grpc
 from pydantic import TypeAdapter
@@ -32,7 +32,7 @@ from qdrant_client.grpc import qdrant_pb2_grpc as qdrant_service
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request instead of its normal answer."""
+    """A fault that replaces the normal answer to a request."""
 
     status: int = 500
     said: str = "injected"
@@ -40,10 +40,10 @@ class Fault:
     drop: bool = False  # the connection, without an answer
     carried_out: bool = False  # before it fails: the answer is lost, not the request
     delay: float = 0.0
-    update_status: str | None = None  # an answer that says something else than "completed"
+    update_status: str | None = None  # a status other than "completed"
 
 
-Plan = Callable[[str, int], Fault | None]  # of a request by its name and number
+Plan = Callable[[str, int], Fault | None]  # called with a request's name and number
 
 
 class Stub:
@@ -58,7 +58,7 @@ class Stub:
         self.keeps_metadata = metadata
         self.version = version
         self.lock = threading.RLock()
-        self._indexes: dict[str, dict[str, models.PayloadIndexInfo]] = {}  # of fields, which local mode has none of
+        self._indexes: dict[str, dict[str, models.PayloadIndexInfo]] = {}  # of fields; local mode has none
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
@@ -137,7 +137,7 @@ class Stub:
     def answer(self, work: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
         """Return a result in REST's form."""
         with self.lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of local mode, about what it does not do
+            warnings.simplefilter("ignore")  # local mode warns about unsupported features
             try:
                 result = work()
             except LookupError as error:
@@ -148,7 +148,7 @@ class Stub:
                     "status": {"error": str(error)},
                     "time": 0.0,
                 }
-        if isinstance(result, models.VersionInfo):  # which stands alone
+        if isinstance(result, models.VersionInfo):  # it is not wrapped in a result
             return 200, result.model_dump()
         return 200, {"result": _json(result), "status": "ok", "time": 0.0}
 

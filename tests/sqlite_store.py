@@ -38,7 +38,7 @@ class SqliteStore:
         if not (create or Path(self._file).exists()):
             raise errors.StoreMissing(f"there is no {self._file}; ingest something into it first")
         with closing(sqlite3.connect(self._file, timeout=60, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")  # a test's: nothing has to outlive the machine
+            connection.execute("PRAGMA synchronous = OFF")  # in a test, nothing has to survive a crash of the machine
             connection.execute("BEGIN IMMEDIATE")
             if not connection.execute("SELECT * FROM sqlite_master WHERE name = 'space'").fetchone():
                 connection.execute("CREATE TABLE space AS SELECT ? AS space", [wanted.to_json() if wanted else ""])

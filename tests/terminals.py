@@ -24,7 +24,7 @@ def seen_on_a_terminal(
 ) -> str:
     """Return what a command shows on a terminal with this number of columns.
 
-    typed: the input at each of its prompts, which end with the sign.
+    typed: the input at each prompt. Prompts end with `sign`.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -47,7 +47,7 @@ def seen_on_a_terminal(
             break
         try:
             shown += os.read(master, 65_536) if ready else b""
-        except OSError:  # nobody has the other end open any more
+        except OSError:  # the other end is closed
             break
         if waiting and shown.endswith(sign.encode()):
             shown += b"\n"

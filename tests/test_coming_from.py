@@ -28,7 +28,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "river": {"year": 2019, "lang": "fr", "geo": {"lat": 59.9}},
 }
 
-# A row is: what one may type, whether it is taken, and what to write; the last begins with code or with a word.
+# A row has an option as users may type it, whether it is accepted, and the replacement, which may begin with code.
 ROW = re.compile(
     r"^\| `(?P<typed>.*?)` \| (?P<fate>taken|refused|none) \| ?(?:`(?P<code>.*?)`)?(?P<words>.*?) ?\|$", re.MULTILINE
 )

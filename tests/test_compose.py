@@ -30,7 +30,7 @@ SERVERS = ("serve", "serve-gpu")
 KIT = ("harrier", "harrier-gpu", *SERVERS, "demo", "worker")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
-# Of the Compose specification, what we use; a misspelt key would be an error there.
+# The keys of the Compose specification that we use; a misspelt key would be an error there.
 KEYS = {
     *("build", "command", "depends_on", "deploy", "environment", "healthcheck", "image", "ports", "profiles"),
     *("restart", "secrets", "shm_size", "stop_grace_period", "volumes"),
@@ -274,7 +274,7 @@ def test_sources_change_no_layer_of_dependencies() -> None:
     assert "--no-deps --no-build-isolation" in last
 
 
-def test_what_the_image_installs(tmp_path: Path) -> None:
+def test_packages_in_the_image(tmp_path: Path) -> None:
     """The Dockerfile's script installs all extras except `mcp` and `ray`, and build tools."""
     [script] = [rest for verb, rest in instructions() if verb == "RUN" and "<<EOF" in rest]
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -318,7 +318,7 @@ def test_which_torch_the_image_has(tmp_path: Path, torch: str, asked: str | None
     assert asked or "TORCH must be cpu or cuda" in done.stderr
 
 
-def test_the_image_is_built_of_what_the_wheel_is() -> None:
+def test_the_build_context_is_minimal() -> None:
     """No virtual environment, history or secret is sent to the builder."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}

@@ -24,7 +24,7 @@ KEY = "a-key-of-some-length"
 
 @pytest.fixture(scope="module")
 def service() -> dict[str, str]:
-    """Return the settings of its section; the last one counts if repeated."""
+    """Return the settings of the unit's [Service] section; the last one counts if repeated."""
     parser = ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(TEXT)

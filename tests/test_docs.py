@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 GUIDES = [*sorted((DOCS / "guides").glob("*.md")), *TUTORIALS]
 
-# Runs each program in names of its own, in one process: all of them share one loaded model.
+# Runs each program in a separate namespace, in one process: all of them share one loaded model.
 _RUN = """
 import sys
 for path in sys.argv[1:]:
@@ -80,7 +80,7 @@ def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: En
         assert index.ingest(records[:1_040], prune=True).deleted == 10
         assert len(index.search("text", k=30)) == 30
         indexed = "SELECT tablename FROM pg_indexes WHERE tablename ~ '^documents(_.)?$' AND indexdef ~ 'hnsw'"
-        assert connection.execute(indexed).rowcount == 3  # the table's own, which is none, and one a partition
+        assert connection.execute(indexed).rowcount == 3  # the parent table's, which is empty, and one per partition
         connection.execute("DROP TABLE documents")
 
 

@@ -119,7 +119,7 @@ CLIENTS = {
     "llama_index": {"llama_index", "numpy"},
 }
 
-# DESIGN: a room imports the standard library, what it is listed with, and the rooms it is listed with.
+# DESIGN: a room imports only the standard library, and the packages and rooms that it is listed with.
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "ending": {"errors"},
@@ -457,7 +457,7 @@ def test_no_dependency_is_unused() -> None:
         for requirement in requirements:
             names = [requirement.name, *(f"{requirement.name}-{each}" for each in requirement.extras)]
             asked |= {(extra, name) for name in names if requirement.name != "harrier-kit"}
-    # A libpq for psycopg, which [pgvector] leaves to the user; what runs without a server should run at once.
+    # A libpq for psycopg: [pgvector] leaves it to the user, but an embedded server should work at once.
     others = {("embedded", "psycopg"), ("embedded", "psycopg-binary")}
     others |= {("ray", "ray-data")}  # ray's own extra
     others |= {("remote", "httpx"), ("remote", "tokenizers")}  # which belong to two

@@ -1,4 +1,4 @@
-"""deploy/harrier-rayjob.yaml: KubeRay has what it needs of it, and its command is one of ours."""
+"""deploy/harrier-rayjob.yaml has the fields that KubeRay requires, and a valid `harrier` command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pods() -> list[dict[str, Any]]:
 
 
 def test_fields_that_kuberay_requires() -> None:
-    """Of its definitions of RayJob and RayCluster, v1."""
+    """The fields match KubeRay's v1 definitions of RayJob and RayCluster."""
     assert (JOB["apiVersion"], JOB["kind"]) == ("ray.io/v1", "RayJob")
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,45}[a-z0-9])?", JOB["metadata"]["name"])  # a part of others' names
     assert set(JOB["spec"]) <= {
@@ -42,8 +42,8 @@ def test_fields_that_kuberay_requires() -> None:
         assert container["image"]
 
 
-def test_what_it_keeps_to() -> None:
-    """One release of Ray, which the kit allows; a token; no statistics; the password from a secret, in all pods."""
+def test_release_token_and_secrets() -> None:
+    """The cluster uses one Ray release that the kit allows, a token, no statistics, and a password from a secret."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     [needed] = map(Requirement, extras["ray"])
     assert CLUSTER["rayVersion"] in needed.specifier
@@ -58,7 +58,7 @@ def test_what_it_keeps_to() -> None:
 
 
 def test_its_command() -> None:
-    """The parser takes it: a cluster, a bucket, columns and a PLACE without a password."""
+    """The parser accepts its cluster, bucket, columns and PLACE, which has no password."""
     words = shlex.split(JOB["spec"]["entrypoint"])
     assert words[:2] == ["harrier", "ingest"]
     command: Any = typer.main.get_command(app)
@@ -80,7 +80,7 @@ def test_its_command() -> None:
     ],
 )
 def test_ray_with_or_without_an_address(words: list[str], address: str | None, paths: list[str]) -> None:
-    """What follows it is the address only if it looks like one."""
+    """The word after --ray is the address only if it looks like one."""
     command: Any = typer.main.get_command(app)
     given = command.commands["ingest"].make_context("ingest", words).params
     assert (given["ray"], given["paths"]) == (address, paths)

@@ -27,27 +27,27 @@ RECORDS = [Record(f"s{at}", f"Bread number {at} rises. " * (1 + at % 3), {"lang"
 
 
 def program(engine: str) -> str:
-    """The fence that follows the engine's name."""
+    """Return the code block that follows the engine's name."""
     [found] = re.findall(rf"^\*\*{engine}\.\*\*.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
     return str(found)
 
 
 @pytest.fixture
 def products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of Parquet, of the rows of some files."""
+    """Return a folder of Parquet files that contain the records as rows."""
     folder = tmp_path / "products"
     folder.mkdir()
     rows = [{"sku": each.id, "text": each.text, "lang": each.metadata["lang"]} for each in RECORDS]
     for number in range(4):
         pq.write_table(pa.Table.from_pylist(rows[number::4]), folder / f"{number}.parquet")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # of the processes that are started
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for the processes that are started
     return folder
 
 
 @pytest.fixture
 def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A session of two local processes."""
+    """Yield a Spark session with two local threads."""
     sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed: it is half a gigabyte")
     if not shutil.which("java"):
         pytest.skip("java is not installed, and Spark runs on it")
@@ -59,7 +59,7 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def run(engine: str, postgres: str, tmp_path: Path, **names: Any) -> None:
-    """Run a program, and compare what it stored."""
+    """Run a program, and compare its table with that of a plain ingest."""
     table = f"recipe{engine.lower()}"
     encoder = Noting(tmp_path / "notes")
     with index_of(postgres, f"{table}clean", Noting(tmp_path / "clean")) as index:

@@ -59,7 +59,7 @@ class Proxy:
                 self._forward(from_server, writer, written=answers),
                 return_exceptions=True,
             )
-        except asyncio.CancelledError:  # of the end of the program, about which the streams would log
+        except asyncio.CancelledError:  # at the end of the program; the streams would log it
             pass
         finally:
             for each in (writer, to_server):

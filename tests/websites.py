@@ -22,7 +22,7 @@ class Answer:
     forever: bool = False  # the body is sent again and again
 
 
-Page = Answer | Callable[[int], Answer]  # by the number of times that it was asked for
+Page = Answer | Callable[[int], Answer]  # called with the number of requests for it so far
 
 
 @dataclass(slots=True)
@@ -32,11 +32,11 @@ class Asked:
     method: str
     path: str
     headers: dict[str, str]
-    at: float  # seconds, of a clock that only goes forwards
+    at: float  # seconds of a monotonic clock
 
 
 class Site:
-    """The server."""
+    """The server. It is started and stopped as a context manager."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
@@ -62,7 +62,7 @@ class Site:
         self.pages[path] = Answer(content, type_, 200, {name.replace("_", "-"): said for name, said in headers.items()})
 
     def put_sitemap(self, path: str, urls: Sequence[str], *, of_sitemaps: bool = False) -> bytes:
-        """Serve a list of pages or sitemaps; URLs without a host are of this server."""
+        """Serve a list of pages or sitemaps; URLs without a host are on this server."""
         outer, inner = ("sitemapindex", "sitemap") if of_sitemaps else ("urlset", "url")
         whole = [each if "://" in each else f"{self.url}{each}" for each in urls]
         listed = "".join(f"<{inner}><loc> {each} </loc><lastmod>2020-01-01</lastmod></{inner}>" for each in whole)
@@ -105,10 +105,10 @@ class Site:
                     self.wfile.write(answer.body[: answer.broken_after])
                     while answer.forever:
                         self.wfile.write(answer.body)
-                except OSError:  # nobody reads on
+                except OSError:  # the client has stopped reading
                     pass
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing."""
+                """Do not log."""
 
         return Handler

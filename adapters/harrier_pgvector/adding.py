@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harrier_pgvector.opening import Opened, TableName
     from harrier_pgvector.schema import Table
 
-_ROWS = 200  # per transaction, which holds their locks for some hundredths of a second
+_ROWS = 200  # per transaction, which holds their locks for a few hundredths of a second
 # A statement that changes the table waits for all transactions that use it, and all later ones wait for it.
 _LOCK_TIMEOUT, _LOCK_ATTEMPTS, _LOCK_PAUSE = "2s", 15, 0.5
 
@@ -96,7 +96,7 @@ class _Adding:
         connection.execute(table.add_words(), [])
 
     def fill(self) -> None:
-        """Add words until no chunk is without them."""
+        """Add words until every chunk has them."""
         worded = self._connections.run(lambda connection: self._number(connection, "count(lex)"))
         self._say(worded)
         last, found = ("", -1), True
@@ -111,7 +111,7 @@ class _Adding:
     def _fill(self, connection: Connection[Any], last: tuple[str, int]) -> list[tuple[str, int]]:
         """Add words to the next chunks by their keys, and return those keys."""
         with transaction(connection):
-            take_time(connection)  # finding that no chunk is without words takes a look at all of them
+            take_time(connection)  # finding that no chunk lacks words takes a full scan
             connection.execute("SET LOCAL row_security = off")  # raises an error if some rows cannot be seen
             table = self._open(connection).table
             rows = connection.execute(table.format(_UNWORDED), [*last, _ROWS]).fetchall()
@@ -167,7 +167,7 @@ class _Adding:
                 self._run(connection, create)
 
     def _create_beside_writers(self, connection: Connection[Any], table: Table) -> None:
-        """Build the index while others write. It runs in no transaction, whose settings could give it time."""
+        """Build the index while others write. It cannot run in a transaction, so the user's time limits apply."""
         try:
             connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
         except (errors.QueryCanceled, errors.LockNotAvailable):
@@ -180,7 +180,7 @@ class _Adding:
         return BY_WORD in ask(connection, INDEXES, self._names).fetchall()
 
     def _drop_invalid(self, connection: Connection[Any]) -> None:
-        """Drop what a killed build left behind. A build under way holds the lock, and is waited for."""
+        """Drop the index that a killed build left behind. Wait for a build in progress, which holds the lock."""
         if not ask(connection, _INVALID, self._names).fetchall():
             return
         with transaction(connection):

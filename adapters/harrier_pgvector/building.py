@@ -17,7 +17,7 @@ from harrier_pgvector.typed import create_index
 
 # CREATE INDEX waits for all writers of the table, and all later writers wait for it.
 _LOCK_TIMEOUT = "10s"
-# Another builder is waited for longer, so that the indexes are there when an ingest ends.
+# The wait for another builder is longer, so that the indexes exist when an ingest ends.
 _BUILDER_TIMEOUT = "10min"
 # How often to check for other writers, and seconds between two checks.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05
@@ -25,7 +25,7 @@ _TRANSACTION_TIMEOUT = 170_000  # the first version that has this setting
 
 
 def is_small(connection: Connection[Any], table: Table) -> bool:
-    """Return whether it has so few rows that it needs no index."""
+    """Return whether a table has so few rows that it needs no index."""
     return ask(connection, are_few(table.name), []).fetchone() == (True,)
 
 
@@ -53,7 +53,7 @@ def _missing(connection: Connection[Any], table: Table, name: TableName) -> list
 
 
 def _is_written_to(connection: Connection[Any], table: Table) -> bool:
-    """Return whether another session is seen writing. A loader that waits for vectors between writes is not seen."""
+    """Return whether another session is writing right now. A loader that waits for vectors between writes is missed."""
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_LOOKS)

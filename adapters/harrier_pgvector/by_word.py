@@ -145,7 +145,7 @@ _OTHERS = "terms && (SELECT others FROM query)"
 _OTHERS_TESTED = f"({_OTHERS}) IS TRUE"  # when the condition's index is used, and only that
 
 
-# Otherwise a scan would begin anywhere, and find something else each time.
+# Otherwise a scan would begin at an arbitrary page, and find different rows each time.
 _SETTINGS = UNPLANNED | {"synchronize_seqscans": "off"}
 
 

@@ -24,7 +24,7 @@ INDEXES = """
     JOIN pg_am m ON m.oid = x.relam LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
     WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
 
-# How the index of the vectors was made, if not by default.
+# The options of the index of the vectors, if any were given.
 HNSW = """
     SELECT x.reloptions FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
@@ -54,8 +54,8 @@ EXTENSION = """
     LEFT JOIN pg_type t ON t.typnamespace = e.extnamespace AND t.typname = %s
     LEFT JOIN pg_type s ON s.typnamespace = e.extnamespace AND s.typname = 'sparsevec' WHERE e.extname = 'vector'"""
 
-# An index that does not fit into this memory while it is built takes three times as long. Unless the server's own
-# setting is higher, it is no more than the index needs, than the server's shared buffers, and than a gigabyte.
+# Building an index that does not fit into this memory takes three times as long. Unless the server's own setting is
+# higher, it is the least of what the index needs, the server's shared buffers, and a gigabyte.
 BUILD_MEMORY = """
     SELECT set_config('maintenance_work_mem', (greatest(
         pg_size_bytes(current_setting('maintenance_work_mem')),

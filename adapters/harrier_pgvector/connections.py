@@ -1,4 +1,4 @@
-"""Connections to Postgres: patience while a server is away, and errors that reveal no text and no password."""
+"""Connections to Postgres: retries while a server is unreachable, and errors that reveal no texts and no passwords."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Connections:
     def _patience(self, error: Exception, state: _State) -> float:
         """Return for how many seconds an operation that ends in this error is retried."""
         if isinstance(error, errors.ReadOnlySqlTransaction):
-            # A switch-over takes some seconds. A server or a user that may never write is not waited for.
+            # A switch-over takes a few seconds. There is no wait for a server or user that may never write.
             return self._retry_for if self._seen_writable else _STANDBY_WAIT * state.standby
         if not is_transient(error, sound=state.sound) or (self._own is not None and not self._own.reached):
             return 0.0

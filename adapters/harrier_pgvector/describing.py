@@ -27,8 +27,8 @@ _COMMENTED = """
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND col_description(c.oid, a.attnum) IS NOT NULL
     ORDER BY 1, 2"""
 
-# What an ingest leaves for readers, in the comment on the column `hash`. It would have to wait for anyone who is
-# building an index or vacuuming the table.
+# The note that an ingest leaves for readers, in the comment on the column `hash`. Writing it waits for anyone who is
+# building an index or vacuuming the table, but no longer than this.
 _INGESTED, _PATIENCE = "harrier-kit: ingested ", "1s"
 _NOTE = """
     SELECT max(col_description(c.oid, a.attnum)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -37,7 +37,7 @@ _NOTE = """
 
 
 def describe(connection: Connection[Any], name: TableName) -> Facts:
-    """Return what is known of a table. Raise StoreMissing if there is none."""
+    """Return the facts about a table. Raise StoreMissing if it does not exist."""
     try:
         opened = name.look(connection)
     except StoreMissing:
@@ -84,7 +84,7 @@ def _time(noted: str | None) -> datetime | None:
 
 
 def layout_of(connection: Connection[Any], name: TableName) -> StoreLayout:
-    """Return the layout of an existing table. Raise StoreMissing if there is none."""
+    """Return the layout of a table. Raise StoreMissing if it does not exist."""
     opened = name.look(connection)
     precision: Precision = "float16" if opened.table.precision == "halfvec" else "float32"
     [settings] = _row(connection, HNSW, opened.table.names)

@@ -25,7 +25,7 @@ _VIEWS = """
 
 
 def drop(connection: Connection[Any], name: TableName) -> None:
-    """Drop the table, if there is one: all of it or nothing."""
+    """Drop the table if it exists: all of it or nothing."""
     table = Name(name.schema, name.name)
     with suppress(StoreMissing), transaction(connection):
         name.find(connection)  # before anyone has to wait for the lock
@@ -59,7 +59,7 @@ def followed(connection: Connection[Any], name: TableName) -> str | None:
 def _source_of(connection: Connection[Any], oid: int) -> str | None:
     """Return the source of a live sync that writes to the table.
 
-    A sync owned by an untrusted role is not looked at. Its view depends on the table, which then cannot be dropped.
+    A sync owned by an untrusted role is ignored: its view depends on the table, which then cannot be dropped anyway.
     """
     try:
         with transaction(connection):

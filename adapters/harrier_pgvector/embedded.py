@@ -65,7 +65,7 @@ def start(folder: Path, *, create: bool = True) -> tuple[str, Callable[[], None]
     """Start the server of a folder, or join it.
 
     Return its connection string, which this process and its children may use, and a function that leaves it. The server
-    stops with its last user, even if that is killed. create: make an index if there is none; otherwise raise
+    stops with its last user, even if that is killed. create: make an index if the folder has none; otherwise, raise
     StoreMissing.
     """
     if os.name != "posix":

@@ -20,16 +20,16 @@ from harrier_pgvector.words import COLUMNS as WORDS
 
 Last = Callable[[OpenStore, OpenStore], None]
 
-# Writers are kept out, and readers are not; writers that come later wait behind it.
+# It keeps out writers, but not readers; later writers queue behind it.
 _WRITERS_OUT: LiteralString = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
 _ALL_OUT: LiteralString = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
-_WAIT = "10s"  # for writers under way
-# For readers under way. Those that come later wait as long, so it is tried again and again for moments only.
+_WAIT = "10s"  # for current writers
+# For current readers. Later readers wait behind this lock, so it is requested only for moments, again and again.
 _MOMENT, _PAUSE, _TRIES = "100ms", 0.2, 100
 
-_PAGE = 5_000  # records of which two tables are compared at once
+_PAGE = 5_000  # records that are compared at once
 
-# What belongs to a table and would stay with it: each by a word for it, and a name.
+# The objects that belong to a table and would stay with it: a word for each, and its name.
 _HANGING = """
     SELECT 'a trigger', tgname::text FROM pg_trigger WHERE tgrelid = %(oid)s AND NOT tgisinternal
     UNION ALL SELECT 'a policy', polname::text FROM pg_policy WHERE polrelid = %(oid)s
@@ -49,7 +49,7 @@ _HANGING = """
         WHERE attrelid = %(oid)s AND attnum > 0 AND attacl IS NOT NULL
     LIMIT 1"""
 
-# Who has which right on a table besides its owner: no one if nothing was ever granted. 0 is PUBLIC.
+# The privileges on a table of roles other than its owner: none if nothing was ever granted. 0 is PUBLIC.
 _RIGHTS = """
     SELECT coalesce(r.rolname, ''), a.grantee = 0, a.privilege_type, a.is_grantable
     FROM pg_class c CROSS JOIN aclexplode(c.relacl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee
@@ -59,7 +59,7 @@ _OWNER = "SELECT r.rolname FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
 
 
 class TableExchange:
-    """The exchange of a table for another one of its schema."""
+    """The exchange of a table for another one in the same schema."""
 
     def __init__(self, connections: Connections, live: TableName, new: TableName, kept: TableName) -> None:
         self._connections = connections
@@ -68,7 +68,7 @@ class TableExchange:
         self._kept = kept
 
     def problem(self) -> str | None:
-        """Return why it cannot be done and what to do, or None if it can be."""
+        """Return why the exchange cannot be done and what to do, or None if it can be done."""
         return self._connections.run(self._problem)
 
     def _problem(self, connection: Connection[Any]) -> str | None:
@@ -86,7 +86,7 @@ class TableExchange:
         return f"table {self._live} has {what}, which the new table would lack; remove it first"
 
     def _followed(self, connection: Connection[Any]) -> int | str:
-        """Return the oid of the view of a live sync, 0 if there is none, or why the sync is in the way."""
+        """Return the oid of a live sync's view, 0 without a sync, or why the sync prevents the exchange."""
         from harrier_pgvector.dropping import followed
         from harrier_pgvector.sync.exchanging import lag
         from harrier_pgvector.sync.objects import view_of
@@ -98,8 +98,8 @@ class TableExchange:
         if source != new:
             source, table = source or new, self._live if source else self._new
             return (
-                f"a live sync of {source} writes to table {table}, and none of that source to the other one; declare "
-                f"one to table {self._new} with the new model, and switch once its workers have caught up"
+                f"a live sync of {source} writes to table {table}, but no sync of that source writes to the other "
+                f"one; declare one to table {self._new} with the new model, and switch once its workers have caught up"
             )
         if (left := lag(connection, (self._new.schema, self._new.name))) is not None:
             return f"table {self._new} has not caught up: {left}; run a worker with its model, and try again"
@@ -117,7 +117,7 @@ class TableExchange:
         self._connections.run(take, writes=True)
 
     def differing(self) -> Iterator[list[str]]:
-        """Yield the ids of the records whose chunks the two tables do not both have."""
+        """Yield the ids of the records whose chunks differ between the two tables."""
         last: str | None = ""
         while last is not None:
             after = last
@@ -126,7 +126,7 @@ class TableExchange:
                 yield page
 
     def _page(self, connection: Connection[Any], after: str) -> tuple[list[str], str | None]:
-        """Return those of the next records, and the last of these records unless none are left."""
+        """Return which of the next records differ, and the last record that was compared, or None at the end."""
         names = {"live": self._name(self._live), "new": self._name(self._new)}
         ids = sql.SQL(
             "SELECT record_id FROM {live} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 1 OFFSET %s"
@@ -146,8 +146,8 @@ class TableExchange:
     def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:  # noqa: ARG002
         """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing.
 
-        `last` works in that transaction as well. With other connections it might wait forever: a pool may have one
-        only, or lend all others to the writers that wait here.
+        `last` works in that transaction as well. With other connections it might wait forever: a pool may have only
+        one, or have lent all others to the writers that wait here.
         """
         oids = self._connections.run(
             lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
@@ -176,7 +176,7 @@ class TableExchange:
 
     @contextmanager
     def _holding(self, connection: Connection[Any]) -> Iterator[Held]:
-        """Have everything be done on this connection."""
+        """Run all operations on this connection."""
         held, others = Held(connection), self._connections
         self._connections = held
         try:

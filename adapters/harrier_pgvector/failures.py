@@ -8,9 +8,9 @@ from psycopg import InterfaceError, OperationalError, errors
 
 from harrier_core.errors import StoreError, StoreFull, StoreUnavailable, StoreUnsuitable
 
-# The server is going down, or coming up: the session is lost, whatever the driver reports about the connection.
+# The server is shutting down or starting up: the session is lost, whatever the driver reports about the connection.
 _RESTARTING = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
-# Errors that pass by themselves on a sound connection: too many clients, two writers in conflict.
+# Transient errors on a sound connection: too many clients, two writers in conflict.
 _PASSING = (errors.TooManyConnections, errors.DeadlockDetected, errors.SerializationFailure)
 _CONNECTION = "08"  # the class of states that mean a lost connection; one that was never made has no state
 

@@ -130,7 +130,7 @@ def _one_of(path: Path, wanted: Sequence[Scalar]) -> Compiled:
     if len(wanted) <= _UNHASHED:
         return sql.SQL("({})").format(contained), [either]
     if len(wanted) <= _INDEXED:
-        # The planner knows only containment. A coalesce has even odds for it; without one, all would seem rare.
+        # The planner can estimate only containment. It gives a coalesce even odds; without one, all would seem rare.
         first = sql.SQL("({} AND coalesce({} OR {}, false))").format(contained, hashed, listed)
         return first, [either, *names, values, *names]
     element = sql.SQL("EXISTS (SELECT FROM jsonb_array_elements({}) AS e (v) WHERE v = ANY(%s::jsonb[]))")

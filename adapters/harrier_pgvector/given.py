@@ -62,7 +62,7 @@ KEYWORDS = Keywords(
         **dict.fromkeys(("metadata_indexes", "indexed_metadata_keys", "metadata_columns"), _INDEXES),
         **dict.fromkeys(("distance", "distance_strategy", "vector_function"), "vectors are compared by cosine"),
         **dict.fromkeys(("use_halfvec", "vector_type"), "write precision='float16' or precision='float32'"),
-        **dict.fromkeys(("pre_delete_collection", "recreate_table", "overwrite_existing"), "call store.drop() before"),
+        **dict.fromkeys(("pre_delete_collection", "recreate_table", "overwrite_existing"), "call store.drop() first"),
     },
 )
 
@@ -72,12 +72,12 @@ _FORMS = (
 )
 _OF_SQLALCHEMY = ("sqlalchemy", "langchain_postgres")
 
-# As SQLAlchemy's URLs call it.
+# The driver in a URL of SQLAlchemy.
 _DRIVER = re.compile(r"(postgres|postgresql)\+\w+(?=://)")
 
 
 def checked_database(given: object) -> Database:
-    """Return it, a URL without SQLAlchemy's driver; raise an error that says what to pass instead."""
+    """Return a database that a store accepts, a URL without SQLAlchemy's driver; or raise with what to pass instead."""
     if isinstance(given, str):
         return without_driver(given)
     if isinstance(given, ConnectionPool | Connections):

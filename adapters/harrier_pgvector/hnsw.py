@@ -11,7 +11,7 @@ _M, _EF_CONSTRUCTION = 16, 64  # pgvector's defaults
 
 
 def checked(hnsw: Hnsw | None) -> Hnsw | None:
-    """Return it unchanged if pgvector can build such an index, or raise."""
+    """Return the settings unchanged if pgvector can build such an index, or raise."""
     checked_hnsw(hnsw, m=(2, 100), ef_construction=(4, 1_000))
     if hnsw is not None:
         m, ef = hnsw.m or _M, hnsw.ef_construction or _EF_CONSTRUCTION

@@ -35,7 +35,7 @@ _ATTEMPTS = 5  # on a table that keeps being replaced
 
 
 class _ReplacedError(Exception):
-    """Another table has the name now."""
+    """The name belongs to another table now."""
 
 
 class OpenTable:
@@ -57,7 +57,7 @@ class OpenTable:
     # -- writing
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those of the records that are stored."""
+        """Return the hashes of the stored chunks of these records."""
         return self._connections.run(lambda connection: self._known(connection, record_ids))
 
     def _known(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
@@ -98,9 +98,10 @@ class OpenTable:
     def build_indexes(self) -> None:
         """Build the missing indexes, which takes a fraction of the time that loading into them would.
 
-        None is built for few rows, which are compared as fast: a first trial should not make the following load write
-        into an index. Nor while another session writes, because it would have to wait: the last of several loads builds
-        them. If they cannot be built, a StoreWarning is issued: everything is stored.
+        A table with few rows gets no indexes: comparing all rows is as fast, and a first trial should not make the
+        following load write into an index. Nor are they built while another session writes, because the build would
+        have to wait: the last of several loads builds them. If they cannot be built, a StoreWarning is issued, and
+        everything is stored all the same.
         """
         self.try_to_build()
 
@@ -123,7 +124,7 @@ class OpenTable:
         return True
 
     def is_small(self) -> bool:
-        """Return whether it has so few rows that it needs no index."""
+        """Return whether the table has so few rows that it needs no index."""
         self._opened = self._connections.run(self._look_again)
         return self._connections.run(lambda connection: is_small(connection, self._opened.table))
 
@@ -148,7 +149,7 @@ class OpenTable:
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return for each query the k chunks with the highest BM25, and those near its vector, in one round trip.
 
-        In a table of more than some thousand rows, frequent terms only score chunks that rarer terms find.
+        In a table of more than a few thousand rows, frequent terms only score chunks that rarer terms find.
         """
         if problem := self.keywords_problem():
             raise StoreUnsuitable(problem)
@@ -174,8 +175,8 @@ class OpenTable:
     def add_keywords(self, tell: Callable[[int], None]) -> None:
         """Store the words of all chunks, while others read and write; after a crash, a new call resumes.
 
-        It waits for transactions that use the table, twice and only for moments, and once for all transactions of the
-        database, while their index is built, which does not block anyone.
+        It waits twice, for moments only, for transactions that use the table, and once, while the index of the words is
+        built, for all transactions of the database. The build blocks no one.
         """
         adding.add_words(self._connections, self._name, self.space, tell)
         self._opened = self._connections.run(self._look_again)
@@ -201,7 +202,7 @@ class OpenTable:
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield the chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
+        """Yield the chunks of these records, or of all, that meet the condition, lazily and in key order."""
 
         def request(opened: Opened, last: tuple[str, int]) -> Request:
             return [(*opened.table.read(record_ids, compile_where(where, opened.typed), last, numbers), True)], {}

@@ -98,7 +98,7 @@ class Opened:
         return problem(".".join(self.table.names), self.table.words, self.words_version)
 
     def was(self, rows: list[Any]) -> bool:
-        """Return whether LOOK_UP still finds the same."""
+        """Return whether LOOK_UP still returns the same."""
         return found_in(rows) == self.found
 
 
@@ -121,7 +121,7 @@ class TableName:
         return f"{self.schema}.{self.name}"
 
     def open(self, connection: Connection[Any], space: EmbeddingSpace, *, create: bool) -> Opened:
-        """Look up the table and, with `create`, make it if there is none."""
+        """Look up the table; with `create`, create it if it does not exist."""
         found = self._look_up(connection)
         if found is None:
             if not create:
@@ -197,7 +197,7 @@ class TableName:
         return space, "vector" if kind and kind[1] == "vector" else "halfvec"
 
     def _create(self, connection: Connection[Any], space: EmbeddingSpace) -> Found:
-        """Create it, all of it or nothing. If another session does so at the same time, that one is used."""
+        """Create the table, all of it or nothing. If another session creates it at the same time, use that one."""
         with transaction(connection):
             extension = _extension(connection, self.precision) or self._create_extension(connection)
             table = self._table(space, self.precision, self._checked(extension), words=self.keywords)
@@ -249,7 +249,7 @@ class TableName:
 
 
 def found_in(rows: list[Any]) -> Found | None:
-    """Return the result of LOOK_UP."""
+    """Return the table that the rows of LOOK_UP describe, or None if there are no rows."""
     if not rows:
         return None
     columns = {name: kind for _, name, kind, *_ in rows}
@@ -268,7 +268,7 @@ def _extension(connection: Connection[Any], precision: Precision) -> Extension |
 
 
 def checked_name(what: str, name: str) -> str:
-    """Return it unchanged if it is a valid name in Postgres, or raise."""
+    """Return a name unchanged if it is valid in Postgres, or raise."""
     if not name or "\0" in name or len(name.encode()) > 63:
         raise SettingError(f"{what} must be a name of 1 to 63 bytes, got {name!r}")
     return name

@@ -1,7 +1,7 @@
 """Our own connections: opened by the threads that need them, and never waited for without a limit.
 
 psycopg's pool opens connections in the background, and waits longer after each failure: after a restart of the server a
-caller has to wait for that, and the reason of a failure appears only in the log. Here each caller opens its own.
+caller has to wait for that, and the reason for a failure appears only in the log. Here each caller opens its own.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Pool:
             connection.close()
 
     def close(self) -> None:
-        """Close all of them, those in use as soon as they are returned."""
+        """Close all connections, those in use as soon as they are returned."""
         self._closed = True
         self.forget()
 

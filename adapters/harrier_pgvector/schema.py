@@ -1,7 +1,7 @@
 """The table, its indexes, and all SQL that is more than a line. Names are composed, values are bound.
 
-All of it runs with the search path `pg_catalog, pg_temp` (session.py), so only what belongs to the extension, and the
-table, needs a schema here.
+All of it runs with the search path `pg_catalog, pg_temp` (session.py), so only the table and the extension's objects
+need a schema here.
 
     record_id text, number integer      the record, and the number of this chunk in it, from 0; the primary key
     text text, metadata jsonb           the content, for readers of the table
@@ -42,7 +42,7 @@ BY_WORD = "gin", "terms"  # the access method and the column of the index that f
 
 LAYOUT = 1  # version of a table's layout, in the comment
 
-# A page has 8,160 bytes for a row, of which the other columns need only some tens once they are moved out.
+# A page has 8,160 bytes for a row, of which the other columns need only a few dozen once they are moved out.
 _MOST_INLINE_BYTES = 7_800
 # The limits of pgvector's HNSW for either type; beyond them the signs of the numbers are indexed.
 _MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
@@ -52,10 +52,10 @@ _MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
 # two-hundredth of a table that has no statistics yet, and reads the whole table, once for a thousand ids of a load.
 ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
 
-# Rows from which an index pays: comparing fewer takes no longer than finding them in one.
+# The number of rows from which an index pays: comparing fewer takes no longer than finding them in one.
 _FEW = 1_000
 
-# The prefix of comments on what the kit creates besides a table: an index on a field, a view.
+# The prefix of comments on the objects that the kit creates in addition to a table: an index on a field, a view.
 STAMP = "Harrier Kit: "
 VIEW_STAMP = f"{STAMP}the chunks for langchain-postgres"
 
@@ -69,7 +69,7 @@ def stamp(space: EmbeddingSpace) -> str:
 
 
 def are_few(table: sql.Identifier) -> sql.Composed:
-    """Return SQL for whether a table has so few rows that it needs no index."""
+    """Return SQL that tells whether a table has so few rows that it needs no index."""
     return sql.SQL("SELECT count(*) < {few} FROM (SELECT FROM {table} LIMIT {few}) AS seen").format(
         few=literal(_FEW), table=table
     )
@@ -89,12 +89,12 @@ class Name(sql.Identifier):
 
 
 def literal(value: object) -> sql.SQL:
-    """Return a value for such a query where none can be bound."""
+    """Return a literal for a query with parameters, where a value cannot be bound."""
     return written(sql.Literal(value).as_string())
 
 
 def written(text: str) -> sql.SQL:
-    """Return SQL from the catalog or from a user, for such a query."""
+    """Return SQL from the catalog or from a user, for a query with parameters."""
     return sql.SQL(text.replace("%", "%%"))
 
 
@@ -242,7 +242,7 @@ class Table:
         after: tuple[str, int],
         numbers: Sequence[int] | None,
     ) -> tuple[sql.Composed, list[object]]:
-        """Return the statement for the next chunks by their keys, of the given records and numbers; and parameters."""
+        """Return the statement for the next chunks of these records and numbers, by their keys, and its parameters."""
         where, values = condition
         own = sql.SQL("true") if record_ids is None else sql.SQL("record_id = {}").format(ANY_OF)
         numbered = sql.SQL("true" if numbers is None else "number = ANY(%s::int[])")
@@ -282,7 +282,7 @@ class Table:
 
     def fill_words(self, chunks: Sequence[Chunk]) -> tuple[sql.Composed, list[object]]:
         """Add the words of existing chunks. The statement is the same for any number of them."""
-        assert self.words is not None  # noqa: S101  # callers look
+        assert self.words is not None  # noqa: S101  # callers check
         fill = """
             UPDATE {table} AS old SET terms = new.terms::int[], lex = new.lex
             FROM unnest(%b::text[], %b::int[], %b::text[], %b::{sparse}[]) AS new (record_id, number, terms, lex)

@@ -70,8 +70,8 @@ class PgVectorStore(Closing):
 
         precision: "float16", the default, takes half the space of "float32" and loses no recall. retry_for: for how
         many seconds an operation is retried while the server is away, silent, or read-only although it took writes
-        before. A statement that the server is working on is waited for. For a pool, its connections' own timeouts
-        apply.
+        before. There is no limit for a statement that the server is working on. For a pool, its connections' own
+        timeouts apply.
         hnsw: how the index of the vectors is built; pgvector takes m from 2 to 100 and ef_construction from 4 to 1,000,
         at least twice m. indexes: metadata fields that get their own index, for equality and order; "integer" and
         "float" are the same here. `build_indexes`, which runs at the end of an ingest, builds missing ones, in an
@@ -146,9 +146,9 @@ class PgVectorStore(Closing):
     # -- the table
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenTable:
-        """Open the table for vectors of this space; with `create`, make it, and an embedded server, if there is none.
+        """Open the table for vectors of this space; with `create`, create it, and an embedded server, if it is missing.
 
-        Raise StoreMissing if there is nothing, and WrongSpace if it holds vectors of another space.
+        Raise StoreMissing if it does not exist, and WrongSpace if it holds vectors of another space.
         """
         connections = self._reach(create=create)
         return connections.run(lambda connection: self.open_on(connection, space, create=create))
@@ -169,7 +169,7 @@ class PgVectorStore(Closing):
         return replace(found, indexes={**(found.indexes or {}), **(own.indexes or {})}).over(own)
 
     def adopt(self, layout: StoreLayout) -> None:
-        """Use this layout for a new table, as far as pgvector can, where this store's settings leave it open.
+        """Use this layout for a new table, as far as pgvector supports it, where this store's settings leave it open.
 
         An existing table stays as it is. `build_indexes` builds the indexes that it lacks.
         """
@@ -192,7 +192,7 @@ class PgVectorStore(Closing):
             return None
 
     def describe(self) -> Facts:
-        """Return what the database reports about the table. Raise StoreMissing if there is none."""
+        """Return what the database reports about the table. Raise StoreMissing if it does not exist."""
         return self._reach().run(lambda connection: describe(connection, self._name))
 
     def note_ingest(self, when: datetime) -> None:
@@ -210,11 +210,11 @@ class PgVectorStore(Closing):
         return store
 
     def beside(self, suffix: str) -> PgVectorStore:
-        """Return a store for the table whose name is this one's with a suffix, which need not be there."""
+        """Return a store for the table whose name is this one's plus a suffix. The table need not exist."""
         return self._beside(self._settings["schema"], f"{self._settings['table']}{suffix}")
 
     def exchange(self, new: str, kept: str) -> TableExchange:
-        """Return the way by which the table with the suffix `new` takes this name, and this one the suffix `kept`."""
+        """Return the exchange that gives the table with the suffix `new` this name, and this one the suffix `kept`."""
         live, *others = (self, self.beside(new), self.beside(kept))
         return TableExchange(self._reach(), live._name, *(each._name for each in others))
 
@@ -240,7 +240,7 @@ class PgVectorStore(Closing):
                 connection.execute(statement, [])
 
     def drop(self) -> None:
-        """Drop the table, and the views that `create_langchain_view` made of it; do nothing if there is none.
+        """Drop the table, and the views that `create_langchain_view` made of it; do nothing if it does not exist.
 
         Raise StoreUnsuitable, and drop nothing, if the table is not the kit's, if a live sync writes to it, or if
         something else in the database depends on it.

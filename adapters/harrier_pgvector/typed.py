@@ -1,7 +1,7 @@
 """Btree indexes on fields of metadata, and the conditions that they serve. Pure: values are bound.
 
 No index serves a JSON path, to which filters.py compiles an order, and containment, to which it compiles equality, is
-served by an index without frequencies. So a field may have an index on a key of its own kind:
+served by an index without frequencies. So a field may have an index on a key that depends on its kind:
 
 number      its number, or NaN for a list
 text        the first characters of its text, or `[]` for a list

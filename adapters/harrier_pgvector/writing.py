@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # How often other writers may add chunks to our records while we write them.
 _ATTEMPTS = 5
 
-_ROWS = 1_000  # per statement: some megabytes, which the server holds in memory
+_ROWS = 1_000  # per statement: a few megabytes, which the server holds in memory
 
 
 class _OvertakenError(Exception):

@@ -1,4 +1,4 @@
-"""The backend of a store, which has its collection: a server, or an engine in a folder."""
+"""The backend of a store, which holds its collection: a server, or an engine in a folder."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Backend(Protocol):
         """Return a context to hold while records are compared and written."""
 
     def shape(self) -> Shape | None:
-        """Return the collection as it is, or None if there is none."""
+        """Return the collection as it is now, or None if it does not exist."""
 
     def look(self) -> Work[Shape | None]:
         """Return `shape` as work: a server's begins at once, any other when its result is requested."""
@@ -87,13 +87,13 @@ class Backend(Protocol):
         """Return the names of the kit's collections in the same folder or on the same server."""
 
     def layout(self) -> StoreLayout:
-        """Return the layout of the collection. Raise StoreMissing if there is none."""
+        """Return the layout of the collection. Raise StoreMissing if it does not exist."""
 
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Create the collection, unless another process was faster."""
 
     def drop(self) -> None:
-        """Remove the collection, which must be one of the kit's; do nothing if there is none."""
+        """Remove the collection, which must be one of the kit's; do nothing if it does not exist."""
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> Mapping[str, str]:
         """Write chunks durably, with their words if requested.

@@ -30,7 +30,7 @@ T = TypeVar("T")
 Part = TypeVar("Part")
 
 _UPLOADS = 4  # requests in flight of one write
-_LOOKS = 16  # requests in flight besides those of callers' threads
+_LOOKS = 16  # requests in flight, in addition to those of callers' threads
 _PROBE = 3.0  # seconds after which a gRPC port counts as closed
 _PORT, _GRPC_PORT = 6333, 6334  # a server's ports, unless its administrator chose others
 _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", re.ASCII)

@@ -67,7 +67,7 @@ class EdgeBackend:
         return self._process.writing()
 
     def shape(self) -> Shape | None:
-        """Return the collection as it is, or None if there is none."""
+        """Return the collection as it is now, or None if it does not exist."""
         return self._process.shape()
 
     def look(self) -> Later[Shape | None]:
@@ -79,7 +79,7 @@ class EdgeBackend:
         return size_of(self._folder)
 
     def names(self) -> list[str]:
-        """Return the names of the kit's collections in the same folder. Raise StoreMissing if there is none."""
+        """Return the names of the kit's collections in the same folder. Raise StoreMissing if it has none."""
         place = self._folder.parent
         names = collections(place)
         if not names:
@@ -87,7 +87,7 @@ class EdgeBackend:
         return names
 
     def layout(self) -> StoreLayout:
-        """Return the layout of the collection. Raise StoreMissing if there is none."""
+        """Return the layout of the collection. Raise StoreMissing if it does not exist."""
         precision, hnsw = self._process.made(self._layout.vector)
         kinds, shape = kinds_in(self._ask("payload_schema")), self.shape()
         return StoreLayout(precision, hnsw, kinds, shape is not None and shape.has_words)
@@ -97,16 +97,16 @@ class EdgeBackend:
         self._process.create(space, layout)
 
     def settle(self) -> None:
-        """Finish an exchange of the folder that was interrupted by a kill."""
+        """Finish an exchange of the folder if a kill interrupted it."""
         self._process.settle()
 
     def give_folder(self, new: Path, kept: Path) -> None:
-        """Have another folder's collection get the folder in one step, and this one `kept`; `writing` is held."""
+        """Give this folder to another collection, and `kept` to this one, in one step. The caller holds `writing`."""
         with closing(EdgeBackend(new, self._layout)) as other:
             self._process.exchange(other._process, kept)
 
     def drop(self) -> None:
-        """Remove the collection, which must be one of the kit's; do nothing if there is none."""
+        """Remove the collection, which must be one of the kit's; do nothing if it does not exist."""
         self._process.drop()
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> dict[str, str]:
@@ -164,7 +164,7 @@ class EdgeBackend:
         return number
 
     def build_indexes(self, layout: Layout) -> None:  # noqa: ARG002  # those of fields were made with the collection
-        """Build an index if there is much to search."""
+        """Build an index if it is worth the time."""
         self._ask("build_indexes")
 
     def close(self) -> None:

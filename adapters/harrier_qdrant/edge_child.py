@@ -22,13 +22,13 @@ import numpy as np
 import qdrant_edge as edge
 from filelock import FileLock, Timeout
 
-# With fewer points, a search that compares all takes some ten milliseconds, and building an index takes minutes.
+# With fewer points, a search that compares all takes about ten milliseconds, and building an index takes minutes.
 _UNINDEXED = 50_000
 
 _LOOKED_AT = 500  # points per request
 
 _DROPPED = "dropped"  # where a collection is while it is being removed
-_EXCHANGE = "exchange"  # what two folders are being exchanged, until it is done
+_EXCHANGE = "exchange"  # which two folders are being exchanged, until that is done
 
 # Edge's defaults for an index, which takes all of them or none.
 _M, _EF_CONSTRUCT, _FULL_SCAN_KB = 16, 100, 10_000
@@ -66,11 +66,11 @@ class Shard:
         new: dict[str, Any] | None,
         rights: tuple[int, int] | None,
     ) -> tuple[tuple[int, int] | None, int]:
-        """Open a collection; create it if there is none and `new` says how.
+        """Open a collection; create it if it does not exist and `new` says how.
 
-        beside: a folder for a collection before it exists, which stays when that is removed. engine: Edge's own folder
-        inside the collection's. mark: a file that exists while a process has the collection open; if it already exists,
-        the previous process was killed. rights: the user and group to become, for root.
+        beside: a folder for the collection before it exists; it stays when the collection is removed. engine: Edge's
+        own folder inside the collection's. mark: a file that exists while a process has the collection open; if it
+        already exists, the previous process was killed. rights: the user and group to become, for root.
         Return the identity of this opening's mark, and how many points could not be read.
 
         Edge has a lock, but reads the segments before it takes it: a process that waits for it sees them as they were
@@ -264,8 +264,8 @@ class Shard:
     def exchange(self, beside: str, new: str, kept: str, told_by: str) -> None:
         """Give the collection's folder to the new collection, and its own files to `kept`; the lock is held until then.
 
-        At each instant one of the two has the folder. Killed in between, it is finished by who opens the folder next.
-        told_by: a file of each collection that tells it from others.
+        At each instant one of the two has the folder. If this process is killed in between, the next process that opens
+        the folder finishes the exchange. told_by: a file of each collection that distinguishes it from others.
         """
         folder = self._mark.parent
         self.close()
@@ -276,7 +276,7 @@ class Shard:
         _finish_exchange(file, folder)
 
     def close(self) -> None:
-        """Write out what is in memory, and release it; if the folder has been replaced, it gets nothing of it."""
+        """Write out the data in memory and release it. Write nothing if the folder has been replaced."""
         if self._shard is None:
             return
         if _identity(self._mark) != self._opened_as:
@@ -295,10 +295,10 @@ def _identity(mark: Path) -> tuple[int, int] | None:
 
 
 def _finish_exchange(file: Path, folder: Path) -> None:
-    """Give the files that had a folder their new name, if the folder was exchanged."""
+    """If a folder was exchanged, give its former files their new name."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # there is none, or it was killed while it was written, before anything was done
+    except (OSError, ValueError):  # no exchange, or a process was killed while it wrote this, before it did anything
         file.unlink(missing_ok=True)
         return
     new, kept = Path(said["new"]), Path(said["kept"])

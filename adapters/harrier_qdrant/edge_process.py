@@ -177,15 +177,15 @@ class EdgeProcess:
                     self._end()
 
     def settle(self) -> None:
-        """Finish an exchange that was interrupted by a kill."""
+        """Finish an exchange if a kill interrupted it."""
         if (beside(self.folder) / EXCHANGE).exists():
             self.ask("count", None)  # the next process to open the folder finishes it
 
     def exchange(self, new: EdgeProcess, kept: Path) -> None:
-        """Have the collection of another process get this folder, and this one the folder `kept`, in one step.
+        """Give this folder to the collection of another process, and the folder `kept` to this one, in one step.
 
-        `writing` is held. Requests wait meanwhile, and go to what has the folder afterwards. If the process died, it is
-        started again, and the request repeated unless it was carried out.
+        The caller holds `writing`. Requests wait meanwhile, and then go to the collection that has the folder. If the
+        process died, it is started again, and the request repeated unless it was carried out.
         """
         with self._lock, new._lock, self._moving:
             new._end()  # it writes out what it has
@@ -269,7 +269,7 @@ class EdgeProcess:
         return process is not None and process.stdin is not None and not process.stdin.closed
 
     def _found(self) -> Identity | None:
-        """Return what identifies the current collection: its file is written once, when the collection is created."""
+        """Return the identity of the current collection: of its file that is written once, at creation."""
         return _identity(self.folder / SPACE_FILE)
 
     def _is_replaced(self) -> bool:
@@ -332,7 +332,7 @@ class EdgeProcess:
         return answer
 
     def _end(self) -> str:
-        """End the process's input, so that it writes out its data and exits. Return what it died of, if it did."""
+        """Close the process's input, so that it writes out its data and exits. Return its signal or exit status."""
         if self._process is None:
             return ""
         with suppress(OSError), self._process:  # closing waits; after an interrupt, the next call continues
@@ -348,7 +348,7 @@ class EdgeProcess:
 
 
 def _identity(file: Path) -> Identity | None:
-    """Return what distinguishes a file from others at the same path, as `edge_child.py` does for its mark."""
+    """Return facts that distinguish a file from others at the same path, as `edge_child.py` does for its mark."""
     try:
         found = file.stat()
     except OSError:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class FolderExchange:
-    """The exchange of a collection in a folder, whose readers and writers are all of this process."""
+    """The exchange of a collection in a folder, whose readers and writers are all in this process."""
 
     def __init__(self, live: EdgeBackend, new: Path, kept: Path) -> None:
-        """Take a collection, and the folders of two others beside it."""
+        """Take a collection, and the folders of two others next to it."""
         self._live = live
         self._new = new
         self._kept = kept
 
     def problem(self) -> str | None:
-        """Return why it cannot be done and what to do, or None if it can be."""
+        """Return why the exchange cannot be done and what to do, or None if it can be done."""
         if not hasattr(ctypes.CDLL(None), "renamex_np" if sys.platform == "darwin" else "renameat2"):
             return (
                 "this system cannot exchange two folders in one step, as Linux and macOS can; ingest into a new place"
@@ -36,10 +36,10 @@ class FolderExchange:
         return None
 
     def share(self) -> None:
-        """Do nothing: files of both are private."""
+        """Do nothing: the files of both collections are private."""
 
     def differing(self) -> None:
-        """Return None: the hashes of both are compared."""
+        """Return None: the hashes of both collections are compared."""
 
     def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:
         """Keep writers out, call `last`, and exchange the folders."""
@@ -53,13 +53,13 @@ class FolderExchange:
 
 
 class NoExchange:
-    """What stands for an exchange on a server, and says why there is none."""
+    """A stand-in for an exchange, which explains why collections on a server cannot be exchanged."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def problem(self) -> str:
-        """Return why it cannot be done and what to do."""
+        """Return why the exchange cannot be done and what to do."""
         return (
             f"a Qdrant server cannot keep writers out of collection {self._backend} while another takes its name, and "
             "their writes at that moment would be lost; ingest the source into a new collection with the new model "
@@ -70,7 +70,7 @@ class NoExchange:
         """Do nothing."""
 
     def differing(self) -> None:
-        """Return None: the hashes of both are compared."""
+        """Return None: the hashes of both collections are compared."""
 
     def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:  # noqa: ARG002
         """Raise StoreUnsuitable."""

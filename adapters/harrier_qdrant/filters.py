@@ -145,7 +145,7 @@ def _equal(value: object) -> tuple[Filter, bool]:
         return {"is_null": True}, True
     if isinstance(value, bool | str):
         return {"match": {"value": value}}, True
-    assert isinstance(value, int | float)  # noqa: S101  # what else is there, filters.parse has refused
+    assert isinstance(value, int | float)  # noqa: S101  # filters.parse has refused all else
     return _range(gte=value, lte=value)
 
 

@@ -63,7 +63,7 @@ KEYWORDS = Keywords(
         "replication_factor": "write replicas=",
         "write_consistency_factor": "write write_consistency=",
         **dict.fromkeys(("shard_key", "shard_keys", "shard_key_selector", "sharding_method"), _SHARD_KEYS),
-        **dict.fromkeys(("force_recreate", "recreate_index"), "call store.drop() before"),
+        **dict.fromkeys(("force_recreate", "recreate_index"), "call store.drop() first"),
     },
 )
 

@@ -1,4 +1,4 @@
-"""OpenCollection: what an Index writes to and searches, checked at each call against what is there."""
+"""OpenCollection: the collection that an Index writes to and searches, checked at each call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OpenCollection(WordedCollection):
     # -- writing
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those of the records that are stored."""
+        """Return the hashes of the stored chunks of these records."""
         found: dict[str, Hashes] = {}
         for ids in _parts(record_ids):
             for each in self._scrolled(of_records(ids), TOLD_BY, with_vectors=False):
@@ -151,7 +151,7 @@ class OpenCollection(WordedCollection):
         return found
 
     def build_indexes(self) -> None:
-        """Build the indexes for searches, which would slow down a load; a server builds most of them by itself."""
+        """Build the indexes for searches, which would slow down a load; a server builds most of them on its own."""
         self._check_now()
         self._checked(lambda: self._backend.build_indexes(self._layout))
 
@@ -177,7 +177,7 @@ class OpenCollection(WordedCollection):
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield the chunks of those records, or of all, that meet the condition, as they are needed."""
+        """Yield the chunks of these records, or of all, that meet the condition, as they are needed."""
         compiled = compile_condition(where)
         lists = [None] if record_ids is None else _parts(record_ids)
         for ids in lists:

@@ -71,7 +71,7 @@ class Layout:
 
     @property
     def shared(self) -> StoreLayout:
-        """The part of it that other stores have as well."""
+        """The part of this layout that other stores have as well."""
         precision, indexes = self.precision or "float32", self.indexes or {}
         return StoreLayout(precision, self.hnsw, indexes, bool(self.keywords))
 

@@ -72,7 +72,7 @@ class ServerBackend:
         return nullcontext()
 
     def shape(self) -> Shape | None:
-        """Return the collection as it is, or None if there is none."""
+        """Return the collection as it is now, or None if it does not exist."""
         try:
             info = self._connection.ask(lambda client: client.get_collection(self._collection))
         except Refused as refused:
@@ -82,7 +82,7 @@ class ServerBackend:
         return _shape(info)
 
     def _missing(self, refused: Refused) -> StoreError:
-        """Return StoreMissing if there is no collection, and the original error otherwise."""
+        """Return StoreMissing if the collection does not exist, and the original error otherwise."""
         if refused.trouble.status == 404 or "doesn't exist" in refused.trouble.said:
             return missing(str(self))
         return refused.trouble.error(self._connection.where)
@@ -104,7 +104,7 @@ class ServerBackend:
         return [name for name, info in found.items() if _shape(info).space is not None]
 
     def layout(self) -> StoreLayout:
-        """Return the layout of the collection. Raise StoreMissing if there is none."""
+        """Return the layout of the collection. Raise StoreMissing if it does not exist."""
         try:
             info = self._connection.ask(lambda client: client.get_collection(self._collection))
         except Refused as refused:
@@ -130,7 +130,7 @@ class ServerBackend:
         self.build_indexes(layout)
 
     def drop(self) -> None:
-        """Remove the collection, which must be one of the kit's; do nothing if there is none."""
+        """Remove the collection, which must be one of the kit's; do nothing if it does not exist."""
         removed = self._connection.run(lambda client: client.delete_collection(self._collection))
         if not removed and self.shape() is not None:
             raise StoreUnsuitable(

@@ -136,9 +136,9 @@ class QdrantStore(Closing):
     # -- the collection
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenCollection:
-        """Open the collection for vectors of this space; with `create`, create it if there is none.
+        """Open the collection for vectors of this space; with `create`, create it if it does not exist.
 
-        Raise StoreMissing if there is none, and WrongSpace if it holds vectors of another space.
+        Raise StoreMissing if it does not exist, and WrongSpace if it holds vectors of another space.
         """
         opened = OpenCollection(self._backend, self._layout, space)
         shape = self._backend.shape()
@@ -158,7 +158,7 @@ class QdrantStore(Closing):
             return self._layout.shared
 
     def adopt(self, layout: StoreLayout) -> None:
-        """Use this layout for a new collection, as far as Qdrant can, where this store's settings leave it open.
+        """Use this layout for a new collection, as far as Qdrant supports it, where the store's settings leave it open.
 
         An existing collection stays as it is. On a server, `build_indexes` adds the field indexes that it lacks.
         """
@@ -172,7 +172,7 @@ class QdrantStore(Closing):
     def describe(self) -> Facts:
         """Return what the collection reports about itself; its health is "fine", or the reason why it cannot be used.
 
-        Raise StoreMissing if there is none, and StoreUnavailable if it cannot be reached, or is open elsewhere.
+        Raise StoreMissing if it does not exist, and StoreUnavailable if it cannot be reached, or is open elsewhere.
         """
         try:
             shape = self._backend.shape()
@@ -192,7 +192,7 @@ class QdrantStore(Closing):
             return replace(facts, health=str(error))
 
     def drop(self) -> None:
-        """Remove the collection, with its indexes; do nothing if there is none.
+        """Remove the collection, with its indexes; do nothing if it does not exist.
 
         Raise StoreUnsuitable if it is not one of the kit's, and StoreUnavailable if an embedded one is open elsewhere.
         """
@@ -204,8 +204,7 @@ class QdrantStore(Closing):
     def neighbours(self) -> list[VectorStore]:
         """Return a store for each of the kit's collections in the same folder or on the same server, by their names.
 
-        With a caller's client or in local mode, they share the client. Closing them does not close anything of this
-        one.
+        With a caller's client or in local mode, they share the client. Closing them does not affect this store.
         """
         return [self._beside(name) for name in sorted(self._backend.names())]
 
@@ -219,13 +218,13 @@ class QdrantStore(Closing):
         return QdrantStore(**{**self._settings, "collection": collection}, vector=self._layout.vector)
 
     def beside(self, suffix: str) -> QdrantStore:
-        """Return a store for the collection whose name is this one's with a suffix, which need not be there."""
+        """Return a store for the collection whose name is this one's plus a suffix. The collection need not exist."""
         if isinstance(self._backend, EdgeBackend):
             self._backend.settle()
         return self._beside(f"{self._collection}{suffix}")
 
     def exchange(self, new: str, kept: str) -> FolderExchange | NoExchange:
-        """Return the way by which the collection with the suffix `new` takes this name, and this one `kept`."""
+        """Return the exchange that gives the collection with the suffix `new` this name, and this one `kept`."""
         if not isinstance(self._backend, EdgeBackend) or self._folder is None:
             return NoExchange(self._backend)
         return FolderExchange(self._backend, *(self._folder / f"{self._collection}{each}" for each in (new, kept)))

@@ -19,7 +19,7 @@ from harrier_qdrant.wire import NotDone, Refused
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
-# For each number of a vector: in JSON a sign, a point and some ten digits.
+# For each number of a vector: in JSON a sign, a point and about ten digits.
 JSON_BYTES, PACKED_BYTES = 13, 4
 
 

@@ -97,7 +97,7 @@ class Trouble:
 
     @property
     def passes(self) -> bool:
-        """Whether the same request may be answered later."""
+        """Whether the same request may succeed later."""
         return self.status is None or self.status in (408, 425, 429) or (self.status >= 500 and self.status != 501)
 
     @property
@@ -107,7 +107,7 @@ class Trouble:
 
     @property
     def refused(self) -> bool:
-        """Whether it concerns the content of the request."""
+        """Whether the content of the request was refused."""
         return self.status in (400, 422)
 
     @property
@@ -116,7 +116,7 @@ class Trouble:
         return self.said[:_MOST_SHOWN]
 
     def error(self, where: str) -> StoreError:
-        """Return the kit's error for it."""
+        """Return the kit's error for this trouble."""
         said = self.shown
         if self.passes:
             return StoreUnavailable(f"Qdrant at {where} cannot be reached, or is too busy: {said}")

@@ -23,7 +23,7 @@ class Latency:
 
     searches: int
     median: float
-    slow: float  # what 95 % of them take at most
+    slow: float  # the 95th percentile
 
 
 @dataclass(frozen=True, slots=True, eq=False)

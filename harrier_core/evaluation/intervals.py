@@ -54,7 +54,7 @@ class Groups:
 
     @property
     def alone(self) -> bool:
-        """Whether each question is a group of its own."""
+        """Whether each question is its own group."""
         return len(self) == self.questions
 
     def sums(self, values: Matrix) -> Matrix:

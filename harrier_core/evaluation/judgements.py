@@ -22,7 +22,7 @@ class Judgements(Sequence[Question]):
     """Questions with their answers."""
 
     def __init__(self, questions: Iterable[Question], name: str = "judgements") -> None:
-        """Take questions, each with its own id. name: how reports call them."""
+        """Take questions, each with its own id. name: their name in reports."""
         self._questions = tuple(questions)
         self.name = name
         _check(self._questions)

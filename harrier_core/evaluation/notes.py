@@ -69,7 +69,7 @@ def _left_out(left_out: LeftOut) -> Iterator[str]:
 def _of_few(measured: Measured) -> Iterator[str]:
     questions, groups = len(measured.questions), len(measured.groups)
     if groups < questions:
-        yield f"the questions are in {counted(groups, 'group')}, which count together where chance is judged"
+        yield f"the questions are in {counted(groups, 'group')}, each of which counts as one when chance is assessed"
     if groups < _FEW:
         yield f"{counted(groups, 'independent question')} tell little: intervals are rough with fewer than {_FEW}"
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 _ENCODED, _SEARCHED = 256, 64  # questions at once
-_DEEPER = 2  # how many times as many chunks as records to ask for where records have several; again if too few
+_DEEPER = 2  # chunks to ask for per record wanted, where records have several; applied again if they are too few
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _tasks(index: Index) -> dict[str, str]:
 
 
 def system_of(said: str | System, index: Index | None) -> System:
-    """Return the system that is meant, on its own."""
+    """Return the system that a string names, or the one that was given."""
     return said if isinstance(said, System) else systems_of([said], System(), index)[1]
 
 

@@ -100,7 +100,7 @@ def verdict(comparison: Comparison) -> str:
     least = f"a difference of {comparison.detectable:.3f} could have been found"
     more = questions_for(estimate.mean, comparison.detectable, comparison.questions)
     if more is not None and comparison.questions < more <= 100 * comparison.questions:
-        least += f", and to confirm this one takes about {_round(more):,} questions"
+        least += f", and confirming this one would take about {_round(more):,} questions"
     return f"cannot be told apart with {questions}, {said}; {least}"
 
 

@@ -1,11 +1,11 @@
-"""Moving what an index holds: to another store, into a Parquet file and back, and into another model's space.
+"""Move the contents of an index: to another store, into a Parquet file and back, and into another model's space.
 
 from harrier_core.migration import copy
 
 report = copy("pgvector:index?table=docs", "postgresql://me@host/db?table=docs")
 copy("postgresql://me@host/db?table=docs", "docs.parquet")
 
-A copy needs no model. What changes the model is in `harrier_core.migration.reembedding`.
+A copy needs no model. To change the model, see `harrier_core.migration.reembedding`.
 """
 
 from harrier_core.migration.changing import Spaces, spaces

@@ -1,7 +1,7 @@
-"""The records of a source into an open store: what is missing there or differs is read and written, window by window.
+"""Copy records of a source that an open store lacks, or holds differently, window by window.
 
-A window is read while others are written. Then all hashes are compared; what was changed meanwhile is copied once more.
-After a crash, the next run begins with what is there.
+A window is read while others are written. Then all hashes are compared, and whatever changed meanwhile is copied again.
+After a crash, the next run continues from what is there.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Progress = Callable[[CopyReport], None]
 
 _WORKERS = 4  # each reads a window and writes it: a source is read while the target writes
 _UNDER_WAY = 6  # windows in memory
-_PASSES = 5  # at a source that changes all the time
-_ATTEMPTS = 20  # at records that another process writes to the target
+_PASSES = 5  # passes over a source that keeps changing
+_ATTEMPTS = 20  # tries to write records that another process also writes to the target
 _REMOVED = 1_000  # records at once
 
 
@@ -44,7 +44,7 @@ class Told:
         self._begun = perf_counter()
 
     def tell(self) -> None:
-        """Say how far it is."""
+        """Report the progress so far."""
         self.report.seconds = perf_counter() - self._begun
         if self._on_progress:
             self._on_progress(self.report.snapshot())
@@ -52,21 +52,21 @@ class Told:
 
 @dataclass(slots=True)
 class _Done:
-    """What became of a window."""
+    """The result of a window."""
 
     copied: int = 0
-    same: int = 0  # chunks of records that are as they should be
+    same: int = 0  # chunks of records that do not differ
     deleted: int = 0
     bytes: int = 0
     rejected: dict[str, str] = field(default_factory=dict)
-    record_id: str | None = None  # of one of the records that were not
+    record_id: str | None = None  # of one of the records that differ
 
 
 class Carrying:
-    """One copy. `told.report` is what it did so far."""
+    """One copy. `told.report` says what it has done so far."""
 
     def __init__(self, source: Source, target: OpenStore, told: Told, itemsize: int) -> None:
-        """Take a source and a target of the same space. itemsize: of a number of a vector there."""
+        """Take a source and a target of the same space. itemsize: bytes per number of the target's vectors."""
         self._source = source
         self._reader = Reader(source.space.dimensions)
         self._target = target
@@ -81,7 +81,7 @@ class Carrying:
     # -- copying
 
     def run(self, *, empty: bool) -> None:
-        """Copy until nothing is left to be copied. empty: nothing is there, as far as it is known."""
+        """Copy until nothing is left to copy. empty: whether the target seems to hold nothing."""
         changed = self._copy(empty=empty)
         self._report.unchanged = self._report.checked
         for again in range(_PASSES):
@@ -96,7 +96,7 @@ class Carrying:
         self._report.rejected = list(self._rejected.items())
 
     def _copy(self, *, empty: bool) -> str | None:
-        """Write what differs, and return the id of a record that was written, if any was."""
+        """Write what differs, and return the id of a record that differed, if any did."""
         self._report.stage = "copying"
         windows = self._source.windows()
         return self._go((window.hashes, partial(self._carry, window, empty=empty)) for window in windows)
@@ -107,7 +107,7 @@ class Carrying:
         return self._go((hashes, partial(self._compare, hashes)) for hashes in self._source.hashes())
 
     def _go(self, windows: Iterable[tuple[Mapping[str, Hashes], Callable[[], _Done]]]) -> str | None:
-        """Go through the source once: several windows at a time."""
+        """Go through the source once, several windows at a time."""
         self._seen, self._sample = array("Q"), Sample()
         self._report.records = self._report.chunks = self._report.checked = 0
         self._found = None
@@ -145,7 +145,7 @@ class Carrying:
         self._told.tell()
         return rest
 
-    # -- a window, on a thread of its own
+    # -- one window, on a worker thread
 
     def _compare(self, hashes: Mapping[str, Hashes]) -> _Done:
         done = _Done()
@@ -153,7 +153,7 @@ class Carrying:
         return done
 
     def _differing(self, hashes: Mapping[str, Hashes], known: Mapping[str, Hashes], done: _Done) -> list[str]:
-        """Return the records that are not as the source has them, but for those that cannot be copied."""
+        """Return the records that differ from the source's, except those that cannot be copied."""
         asked = {record_id: own for record_id, own in hashes.items() if record_id not in self._rejected}
         differing = [record_id for record_id, own in asked.items() if known.get(record_id) != own]
         done.same = sum(map(len, asked.values())) - sum(len(asked[record_id]) for record_id in differing)
@@ -200,11 +200,11 @@ class Carrying:
     # -- afterwards
 
     def extras(self) -> Iterator[str]:
-        """Yield the ids of the target's records that the source does not have, by the last pass."""
+        """Yield the ids of the target's records that the source did not have in the last pass."""
         yield from not_among(self._seen, self._target.record_ids())
 
     def remove(self, record_ids: Iterator[str]) -> None:
-        """Remove records of the target."""
+        """Remove records from the target."""
         while batch := list(islice(record_ids, _REMOVED)):
             self._report.deleted += self._target.delete(batch)
             self._told.tell()

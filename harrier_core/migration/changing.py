@@ -1,4 +1,4 @@
-"""An index whose model is to change, and the two places beside it: the one that is filled, and the one that is kept."""
+"""An index whose model is to change, and the two places next to it: one is filled, and one keeps the old content."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
     from harrier_core.space import EmbeddingSpace
 
-NEXT = "_next"  # behind the name of an index: the place that is filled
-RECUT = "_recut"  # and one with another chunking
+NEXT = "_next"  # suffix of the place that is filled, after the name of the index
+RECUT = "_recut"  # and of one with another chunking
 
 Progress = Callable[[ReembedReport], None]
 
-SIZES = {"float16": 2, "float32": 4}  # bytes of a number
-_SLOW = 1.0  # seconds of work that are written at once, where it must not go fast
+SIZES = {"float16": 2, "float32": 4}  # bytes per number
+_SLOW = 1.0  # seconds of work that are written at once, if the rate is limited
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Told:
     begun: float
 
     def tell(self) -> None:
-        """Say how far it is."""
+        """Report the progress so far."""
         self.report.seconds = perf_counter() - self.begun
         if self.on_progress:
             self.on_progress(self.report.snapshot())
@@ -48,14 +48,14 @@ class Told:
 
 @contextmanager
 def told_of(on_progress: Progress | None) -> Iterator[Told]:
-    """Yield a report that is begun, and tell of it at the end."""
+    """Yield a new report and its listener, which is called once more at the end."""
     told = Told(ReembedReport(), on_progress, perf_counter())
     yield told
     told.tell()
 
 
 class Changing:
-    """An index whose model is to change, and the places beside it."""
+    """An index whose model is to change, and the places next to it."""
 
     def __init__(self, store: VectorStore) -> None:
         if not isinstance(store, Exchangeable):
@@ -66,7 +66,7 @@ class Changing:
         self._exchangeable = cast("Exchangeable", store)
         space = store.space()
         if space is None:
-            store.describe()  # it raises StoreMissing, in the store's own words
+            store.describe()  # raises StoreMissing, with the store's own message
             raise StoreMissing(f"{store} is empty; ingest something into it first")
         self.space = space
         self.opened = store.open(space)
@@ -75,7 +75,7 @@ class Changing:
 
     @contextmanager
     def beside(self, suffix: str) -> Iterator[VectorStore]:
-        """Yield the store for a place beside it."""
+        """Yield the store for a place next to it."""
         store = self._exchangeable.beside(suffix)
         try:
             yield store
@@ -84,15 +84,15 @@ class Changing:
 
     @property
     def followed(self) -> bool:
-        """Whether something else keeps it, and the places beside it, in step with a source."""
+        """Whether something else keeps it, and the places next to it, in step with a source."""
         return isinstance(self.store, Followed) and self.store.follows() is not None
 
     def exchange(self, new: str = NEXT, kept: str = BEFORE) -> Exchange:
-        """Return the way by which the names are exchanged."""
+        """Return the object that exchanges the names."""
         return self._exchangeable.exchange(new, kept)
 
     def differing(self, new: OpenStore, exchange: Exchange) -> Iterator[list[str]]:
-        """Yield the ids of the records whose chunks it and a place beside it do not both have."""
+        """Yield the ids of the records whose chunks differ between the index and a place next to it."""
         found = exchange.differing()
         return differing(self.opened, new) if found is None else found
 
@@ -102,13 +102,13 @@ class Changing:
             raise SettingError(f"{self.store} already holds vectors of this model; name another model, or a precision")
 
     def refuse_unsendable(self, embedder: Embedder, workers: int) -> None:
-        """Raise SettingError if worker processes cannot have the index and the model."""
-        from harrier_core.scaling.workers import sendable  # it loads what an ingest needs
+        """Raise SettingError if the index and the model cannot be sent to worker processes."""
+        from harrier_core.scaling.workers import sendable  # loads everything that an ingest needs
 
         sendable(lambda: (self.store, embedder), workers)
 
     def opened_next(self, space: EmbeddingSpace, precision: Precision | None) -> OpenStore:
-        """Return the new place, made like the index if it is not there."""
+        """Return the new place; if it does not exist, create it like the index."""
         store = self._exchangeable.beside(NEXT)
         self._beside.append(store)
         there = store.space()
@@ -139,7 +139,7 @@ class Changing:
         exchange: Exchange | None = None,
         workers: int | None = None,
     ) -> Filling:
-        """Return what makes a place beside it hold what it holds; with workers, that is the place that is next."""
+        """Return a Filling that makes a place next to it hold the same; with workers, it must be the next place."""
 
         def encoded(texts: int, tokens: int) -> None:
             told.report.encoded += texts
@@ -153,14 +153,14 @@ class Changing:
         places = self.opened, new, lambda: self.differing(new, exchange)
         if workers is None:
             return Filling(*places, encoding, told.report, told.tell, itemsize=itemsize, most=most)
-        from harrier_core.migration.crewing import CrewFilling, FillPart  # it loads what an ingest needs
+        from harrier_core.migration.crewing import CrewFilling, FillPart  # loads everything that an ingest needs
 
         filling = CrewFilling(*places, encoding, told.report, told.tell, itemsize=itemsize)
         filling.employ(FillPart(self.store, self._beside[-1], embedder, itemsize), embedder, workers)
         return filling
 
     def close(self) -> None:
-        """Close the places beside it."""
+        """Close the places next to it."""
         for each in self._beside:
             each.close()
 
@@ -182,7 +182,7 @@ def changing(place: VectorStore | str) -> Iterator[Changing]:
 
 @dataclass(frozen=True, slots=True)
 class Spaces:
-    """The spaces of an index and of the places beside it; None where nothing is."""
+    """The spaces of an index and of the places next to it; None for a place that does not exist."""
 
     now: EmbeddingSpace
     next: EmbeddingSpace | None
@@ -190,6 +190,6 @@ class Spaces:
 
 
 def spaces(place: VectorStore | str) -> Spaces:
-    """Return the space that an index has, the one that is being filled, and the one that a switch kept."""
+    """Return the space of an index, the one that is being filled, and the one that a switch kept."""
     with changing(place) as index, index.beside(NEXT) as new, index.beside(BEFORE) as kept:
         return Spaces(index.space, new.space(), kept.space())

@@ -1,4 +1,4 @@
-"""Whether a new space is as good as the one in use: counts, a verification, and searches in both."""
+"""Check whether a new space is as good as the one in use: by counts, a verification, and searches in both."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Check:
 
     chunks: int  # in use
     new_chunks: int
-    differing: int  # records that are not in the new space as they are in use; a switch catches them up
+    differing: int  # records that differ in the new space; a switch catches up with them
     verified: VerifyReport  # of the new space
     agreement: float | None = None  # the mean share of the first ten records that both find, without judgements
-    asked: int = 0  # searches of which that is the mean
-    evaluated: Report | None = None  # of the space in use, and of the new one beside it
+    asked: int = 0  # the number of searches in that mean
+    evaluated: Report | None = None  # the space in use, compared with the new one
 
     @property
     def sound(self) -> bool:
-        """Whether the new space holds what it must."""
+        """Whether the new space passed the verification."""
         return self.verified.sound
 
     def __str__(self) -> str:
@@ -62,12 +62,13 @@ def check(
     sample: int = 100,
     recut: bool = False,
 ) -> Check:
-    """Look at the space that `reembed` filled, and search in it and in the one in use. It writes nothing.
+    """Verify the space that `reembed` filled, and compare its searches with those of the one in use. It writes nothing.
 
-    encoder, old: of the new space and of the one in use; without the latter nothing is searched. judgements: questions
-    with the records that answer them, by which both are evaluated. Without them, beginnings of stored texts are
-    searched for, and the share of equal results is reported; it shows differences, not which one is better.
-    sample: of the chunks that are encoded again, and of the searches. recut: look at the place that `recut` filled.
+    encoder, old: those of the new space and of the one in use; without `old`, nothing is searched. judgements:
+    questions with the records that answer them, on which both are evaluated. Without them, beginnings of stored texts
+    are used as queries, and the share of equal results is reported; it shows differences, not which one is better.
+    sample: how many chunks are encoded again, and how many searches are made. recut: check the place that `recut`
+    filled.
     """
     new_encoder = embedder_of(encoder)
     with changing(place) as index, index.beside(RECUT if recut else NEXT) as store:
@@ -81,7 +82,7 @@ def check(
             return checked
         both = Index(index.store, old), Index(store, new_encoder)
         if judgements is not None:
-            from harrier_core.evaluation import System, evaluate  # copies need none of it
+            from harrier_core.evaluation import System, evaluate  # copies do not need it
 
             named = System(name="new", index=both[1])
             return replace(checked, evaluated=evaluate(both[0], judgements, compare=[named]))

@@ -1,4 +1,4 @@
-"""Whether a copy is one: records that only one side has, and a sample that is compared in full."""
+"""Check a copy: find records that only one side has, and compare a sample in full."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from harrier_core.store import Hashes, IngestStore, Stored
 
 _SAMPLE = 100  # chunks that are compared in full
 _IDS = 1_000  # looked up at once
-_COMPARED = 100  # records whose hashes are
-# Between a vector and its copy in half precision, or one that a database brought to unit length, it is far higher.
+_COMPARED = 100  # records whose hashes are compared at once
+# A vector and its copy in half precision, or one that a database normalized, have a far higher cosine.
 _LEAST_COSINE = 0.999
 
 
 class Sample:
-    """Some chunks of those that pass by, each as likely as any other record's."""
+    """A random sample of records, with one chunk of each. All records are equally likely."""
 
     def __init__(self) -> None:
-        self._chance = random.Random(0)  # noqa: S311  # the same of the same source
+        self._chance = random.Random(0)  # noqa: S311  # the same sample for the same source
         self._seen = 0
         self.keys: list[Key] = []
 
     def see(self, hashes: Mapping[str, Hashes]) -> None:
-        """Choose among the chunks of more records."""
+        """Consider more records for the sample."""
         for record_id, own in hashes.items():
             self._seen += 1
             at = len(self.keys) if len(self.keys) < _SAMPLE else self._chance.randrange(self._seen)
@@ -49,7 +49,7 @@ def not_among(seen: array[int], record_ids: Iterator[str]) -> Iterator[str]:
 
 
 def differing(one: IngestStore, other: IngestStore) -> Iterator[list[str]]:
-    """Yield the ids of the records whose chunks two stores do not both have, some at a time, by their hashes."""
+    """Yield the ids of the records whose chunks differ between two stores, by their hashes, some at a time."""
     seen = array("Q")
     ids = one.record_ids()
     while batch := list(islice(ids, _COMPARED)):
@@ -63,7 +63,7 @@ def differing(one: IngestStore, other: IngestStore) -> Iterator[list[str]]:
 
 
 def compare(stored: Stored, copied: Stored | None, report: CopyReport) -> None:
-    """Add to a report how a chunk and its copy differ. One that was changed since is not compared."""
+    """Add to a report how a chunk and its copy differ. A chunk that was changed since is not compared."""
     record_id, number = stored.chunk.record_id, stored.chunk.number
     if copied is None:
         report.problems.append((record_id, f"lacks chunk {number} in the target; copy again"))
@@ -72,7 +72,7 @@ def compare(stored: Stored, copied: Stored | None, report: CopyReport) -> None:
         return
     report.compared += 1
     if (copied.chunk.text, copied.chunk.metadata) != (stored.chunk.text, stored.chunk.metadata):
-        report.problems.append((record_id, f"has another text or other metadata in the target (chunk {number})"))
+        report.problems.append((record_id, f"has a different text or metadata in the target (chunk {number})"))
     if np.array_equal(stored.vector, copied.vector):
         report.identical += 1
         return
@@ -80,4 +80,4 @@ def compare(stored: Stored, copied: Stored | None, report: CopyReport) -> None:
     cosine = float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other))) if one.shape == other.shape else 0.0
     report.least_cosine = min(report.least_cosine, cosine)
     if not cosine >= _LEAST_COSINE:
-        report.problems.append((record_id, f"has another vector in the target, with a cosine of {cosine:.3f}"))
+        report.problems.append((record_id, f"has a different vector in the target, with a cosine of {cosine:.3f}"))

@@ -1,4 +1,4 @@
-"""`copy` and `plan`: what is asked for, and what is refused before anything is written."""
+"""`copy` and `plan`: their arguments, and the checks before anything is written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from harrier_core.store import Followed, LaidOut, OpenStore, VectorStore
 Place = VectorStore | str | Path
 Extra = Literal["refuse", "remove", "keep"]
 
-_SIZES = {"float16": 2, "float32": 4}  # bytes of a number
+_SIZES = {"float16": 2, "float32": 4}  # bytes per number
 
 
 def copy(
@@ -40,16 +40,15 @@ def copy(
 ) -> CopyReport:
     """Make the target hold what the source holds: texts, metadata, vectors and hashes. No model is needed.
 
-    source, target: a store, its URL as `open_store` takes it, or a Parquet file, FILE.parquet. What the target has
-    already is not written again, so an interrupted copy continues when it is repeated; a file is written
-    again, and takes its place when it is whole. An ingest of the same records into the target encodes nothing.
+    source, target: a store, its URL as accepted by `open_store`, or a Parquet file, FILE.parquet. Chunks that the
+    target already has are not written again, so an interrupted copy continues when it is repeated. A file is always
+    rewritten, and put in place once it is complete. An ingest of the same records into the target encodes nothing.
 
-    A new target is made like the source (precision, HNSW, indexes of fields, words), as far as both have these, except
-    for what the target's own settings or URL say. At the end all hashes are compared, and a sample in full.
+    A new target gets the source's layout (precision, HNSW, indexes of fields, words) as far as both support it, unless
+    the target's own settings or URL say otherwise. At the end, all hashes are compared, and a sample in full.
 
-    extra: what becomes of records that the target has and the source does not. By default they are an error, before
-    anything is written. build_indexes: at the end, build what searches need. on_progress: called with the report so
-    far.
+    extra: what to do with records that only the target has. By default, they are an error, raised before anything is
+    written. build_indexes: at the end, build the indexes for searches. on_progress: called with the report so far.
     """
     _check(extra)
     told = Told(on_progress)
@@ -67,7 +66,7 @@ def copy(
 def plan(source: Place, target: Place, *, extra: Extra = "refuse") -> CopyReport:
     """Return the report that `copy` would give for these places. It writes nothing.
 
-    `bytes` is an estimate, by a sample of the texts.
+    `bytes` is an estimate from a sample of the texts.
     """
     _check(extra)
     told = Told(None)
@@ -180,7 +179,7 @@ def _refuse_nothing(report: CopyReport, name: str) -> None:
 
 @contextmanager
 def _opened_source(source: Place, target: Place) -> Iterator[tuple[Source, str]]:
-    """Yield a source, and what it is called, if the target is another place."""
+    """Yield a source and its name. Raise SettingError if the target is the same place."""
     if is_file(source):
         file, _ = _file(source)
         if is_file(target):

@@ -1,4 +1,4 @@
-"""The filling of a new space by several processes: this one finds what differs, and the others encode it."""
+"""Fill a new space with several processes: this one finds what differs, and the others encode it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FillReport(PartReport):
 
 
 class FillPart:
-    """Fills the records of a block, at each call. It pickles as settings, and opens both places where it is used."""
+    """Fills in one block of records per call. It pickles as settings, and opens both places where it is called."""
 
     def __init__(self, old: VectorStore, new: VectorStore, embedder: Embedder, itemsize: int) -> None:
         self._stores = old, new
@@ -42,7 +42,7 @@ class FillPart:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """The space of the new vectors, once both places are open: what cannot be opened is an error here."""
+        """The space of the new vectors. Opens both places, and raises the error if one cannot be opened."""
         self._open()
         return self._embedder.space
 
@@ -61,9 +61,9 @@ class FillPart:
         records: Sequence[Mapping[str, str]],
         *,
         on_progress: Callable[[IngestReport], None],  # noqa: ARG002  # blocks are small
-        remember: bool,  # noqa: ARG002  # that is for ingests
+        remember: bool,  # noqa: ARG002  # only for ingests
     ) -> FillReport:
-        """Make the new place hold these records, of which only the ids are given, as the old one does."""
+        """Make the new place hold these records as the old one does. Only their ids are given."""
         report, ids = ReembedReport(), [each["id"] for each in records]
 
         def encoded(texts: int, tokens: int) -> None:
@@ -95,16 +95,16 @@ class FillPart:
 
 
 class CrewFilling(Filling):
-    """A Filling whose windows are blocks for worker processes. A record that ends its process twice is rejected."""
+    """A Filling whose windows are blocks for worker processes. A record that crashes its process twice is rejected."""
 
     def employ(self, part: FillPart, embedder: Embedder, workers: int) -> None:
-        """Define the work of the workers. Raise SettingError if other processes cannot do it."""
+        """Define the work of the workers. Raise SettingError if it cannot be sent to them."""
         self._begin = Begin(sendable(lambda: part, workers), remember=False)
         self._environments = environments(workers, embedder)
         self._crew: Crew
 
     def run(self, passes: int = PASSES) -> None:
-        """Continue until a pass finds nothing to do, or for that many passes."""
+        """Run passes until one finds nothing to do, but at most this many."""
         with Crew(self._begin, self._environments, lambda *_: None) as self._crew:
             super().run(passes)
 
@@ -118,7 +118,7 @@ class CrewFilling(Filling):
         return number
 
     def _await(self, *, until_idle: bool) -> None:
-        """Wait for a worker that has room, or for all that was given."""
+        """Wait until a worker has room, or until all blocks are done."""
         while not (self._crew.is_idle() if until_idle else self._crew.has_room()):
             for part in self._crew.wait(_TELL):
                 self._learn(part)

@@ -1,4 +1,4 @@
-"""A source into a Parquet file."""
+"""Write a source to a Parquet file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Read = tuple[Window, Records, dict[str, str]]
 
 
 def dump(source: Source, file: Path, precision: Precision | None, told: Told) -> None:
-    """Write a file of a source, check what was written, and put it in its place."""
+    """Write a source to a file, check it, and put it in place."""
     layout = replace(source.layout, precision=precision or source.layout.precision or "float32")
     with replacing(file, source.space) as part:
         writer = DumpWriter(part, source.space, layout)
@@ -60,7 +60,7 @@ def _write(source: Source, writer: DumpWriter, told: Told) -> tuple[Digest, dict
 
 
 def _read(source: Source) -> Iterator[Read]:
-    """Yield the records of a source, in its order, which are read ahead."""
+    """Yield the records of a source in order, reading ahead."""
     reader = Reader(source.space.dimensions)
 
     def read(window: Window) -> Read:

@@ -1,9 +1,9 @@
 """The content of an index as a Parquet file: a row for each chunk, and the space and layout in the file's metadata.
 
-id, number          the record, and which of its chunks; the chunks of a record stand together, in order
+id, number          the record, and which of its chunks; the chunks of a record are adjacent and in order
 text, metadata      the chunk's text, and the metadata as JSON
-start, end          where in the record's text it stands
-hash                of text and metadata: what is equal need not be written again
+start, end          where it is in the record's text
+hash                of text and metadata: chunks with an equal hash need not be written again
 vector              a fixed-size list of float32, or of float16 where the index keeps that
 """
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet as pq
 
-FORMAT = 1  # a release that writes files otherwise has another number
-_KEY = b"harrier"  # of the file's metadata
+FORMAT = 1  # a release with another format has another number
+_KEY = b"harrier"  # a key of the file's metadata
 
 _GROUP = 32 * 2**20  # bytes of a row group
 _BUFFER = 2**20  # bytes of a column that are read at once
@@ -44,7 +44,7 @@ class Dump:
     """A file that was written by `DumpWriter`, as a source."""
 
     def __init__(self, file: Path) -> None:
-        """Look at the file. Raise StoreMissing if there is none, and StoreUnsuitable if it is no such file."""
+        """Read the metadata. Raise StoreMissing if there is no such file, and StoreUnsuitable if it is not a dump."""
         require("a Parquet file", "pyarrow")
         self.file = file
         with self._opened() as opened:
@@ -73,7 +73,7 @@ class Dump:
         return self._rows
 
     def check(self) -> None:
-        """Raise StoreUnsuitable unless the chunks of each record stand together, numbered from 0."""
+        """Raise StoreUnsuitable unless the chunks of each record are adjacent and numbered from 0."""
         ids = array("Q")
         last, number = None, 0
         for record_id, own in self._rows_of("id", "number"):
@@ -98,7 +98,7 @@ class Dump:
         return (record_id for record_id, number in self._rows_of("id", "number") if number == 0)
 
     def hashes(self) -> Iterator[Mapping[str, Hashes]]:
-        """Yield what the file says of all records, some at a time, without reading texts and vectors."""
+        """Yield the hashes of all records, some records at a time, without reading texts and vectors."""
         held: dict[str, Hashes] = {}
         chunks = 0
         for record_id, number, hash_ in self._rows_of("id", "number", "hash"):
@@ -111,8 +111,8 @@ class Dump:
             yield held
 
     def windows(self) -> Iterator[Window]:
-        """Yield all records, as they stand in the file."""
-        held: list[Stored] = []  # of the last record, which may continue
+        """Yield all records, in the order of the file."""
+        held: list[Stored] = []  # of the last record, which may continue in the next batch
         for batch in self._batches(_COLUMNS):
             held += self._stored(batch)
             last = held[-1].chunk.record_id
@@ -124,7 +124,7 @@ class Dump:
             yield _window(held)
 
     def chosen(self, keys: Sequence[Key]) -> dict[Key, Stored]:
-        """Return the chunks with these keys, as far as they are there."""
+        """Return the chunks with these keys; missing ones are left out."""
         import pyarrow as pa
         from pyarrow import dataset
 
@@ -137,7 +137,7 @@ class Dump:
         return {key_of(each): each for each in found if key_of(each) in wanted}
 
     def digest(self) -> Digest:
-        """Return what all chunks are together, by their hashes."""
+        """Return a digest of all chunks, by their hashes."""
         found = Digest()
         for row in self._rows_of("id", "number", "hash"):
             found.add(*row)
@@ -201,7 +201,7 @@ def _window(held: Sequence[Stored]) -> Window:
 
 
 def _said(file: Path, opened: pq.ParquetFile) -> Mapping[str, Any]:
-    """Return what a file says of itself."""
+    """Return the kit's metadata of a file."""
     try:
         said = json.loads((opened.schema_arrow.metadata or {})[_KEY])
         found = said["format"]
@@ -219,7 +219,7 @@ class DumpWriter:
     """Writes chunks to a file, a row group at a time, and counts what it wrote."""
 
     def __init__(self, file: Path, space: EmbeddingSpace, layout: StoreLayout) -> None:
-        """Begin a file. layout: of the index; its precision is that of the numbers."""
+        """Begin a file. layout: that of the index; its precision is that of the vectors."""
         require("a Parquet file", "pyarrow")
         import pyarrow as pa
         from pyarrow import parquet as pq
@@ -240,7 +240,7 @@ class DumpWriter:
         said["layout"] = layout.as_json()
         fields = [pa.field(name, kind, nullable=False) for name, kind in columns.items()]
         self._schema = pa.schema(fields, metadata={_KEY: json.dumps(said, ensure_ascii=False)})
-        # Vectors do not become smaller.
+        # Vectors do not compress.
         packed = {name: "NONE" if name == "vector" else "ZSTD" for name in columns}
         self._writer = pq.ParquetWriter(
             file, self._schema, compression=_by_path(packed), use_dictionary=["metadata"], write_page_index=True
@@ -249,7 +249,7 @@ class DumpWriter:
         self._bytes = 0
 
     def bytes_of(self, stored: Sequence[Stored]) -> int:
-        """Return how many bytes the texts and vectors of chunks have in the file, before they are packed."""
+        """Return how many bytes the texts and vectors of chunks have in the file, before compression."""
         return sum(each.vector.size * (2 if self._half else 4) + len(each.chunk.text.encode()) for each in stored)
 
     def add(self, stored: Sequence[Stored]) -> None:
@@ -281,23 +281,23 @@ class DumpWriter:
         self._writer.write_table(pa.table(columns, schema=self._schema))
 
     def close(self) -> None:
-        """Write what is left, and the end of the file."""
+        """Write the remaining chunks and the end of the file."""
         self._flush()
         self._writer.close()
 
     def stop(self) -> None:
-        """Close a file that is not to be kept."""
+        """Close a file that will be discarded, and ignore errors."""
         with suppress(Exception):
             self._writer.close()
 
 
 def _by_path(compression: Mapping[str, str]) -> dict[str, str]:
-    """Return it by the paths of Parquet's own columns."""
+    """Return the compression of each column, by its path in Parquet."""
     return {f"{name}.list.element" if name == "vector" else name: kind for name, kind in compression.items()}
 
 
 class Digest:
-    """What all chunks of a copy are together, whatever their order: how many, and a sum of their hashes."""
+    """A digest of the chunks of a copy, in any order: their number, and the sum of their hashes."""
 
     def __init__(self) -> None:
         self.chunks = 0

@@ -1,4 +1,4 @@
-"""Vectors of stored texts by another model, no faster than asked."""
+"""Encode stored texts with another model, no faster than a given rate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harrier_core.embedder import Embedder, closed, refuse_too_long
 from harrier_core.errors import BadVectors, InputError, OutOfMemory, positions_of_all
 from harrier_core.planning import Plan
 
-_PART = 16  # texts that are encoded together where it must not go fast: a search waits for no more of them
+_PART = 16  # texts that are encoded together if the rate is limited, so that a search does not wait for more
 
 
 class Pace:
-    """A limit of texts a second, for all threads together."""
+    """A limit on the texts per second, for all threads together."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
@@ -28,11 +28,11 @@ class Pace:
 
     @property
     def part(self) -> int | None:
-        """How many texts are encoded together, None for any number."""
+        """How many texts to encode together; None means any number."""
         return None if self.rate is None else max(1, min(_PART, int(self.rate)))
 
     def wait(self, texts: int) -> None:
-        """Wait until that many texts may be encoded. Raise CancelledError once this was stopped."""
+        """Wait until that many texts may be encoded. Raise CancelledError after `stop`."""
         pause = 0.0
         if self.rate is not None:
             with self._lock:
@@ -44,11 +44,11 @@ class Pace:
             raise CancelledError
 
     def stop(self) -> None:
-        """Have all threads end."""
+        """Make all threads stop waiting and encoding."""
         self._stopped.set()
 
     def resume(self) -> None:
-        """Let threads encode again, once all of them have ended."""
+        """Allow encoding again, once all threads have stopped."""
         self._stopped.clear()
 
 
@@ -56,7 +56,7 @@ class Encoding:
     """Encodes what plans need. Any thread may use it."""
 
     def __init__(self, embedder: Embedder, pace: Pace, tell: Callable[[int, int], None]) -> None:
-        """tell: called with the numbers of texts that were encoded, and of their tokens."""
+        """Take an embedder and a pace. tell: called with the numbers of encoded texts and of their tokens."""
         self._embedder = embedder
         self._pace = pace
         self._tell = tell
@@ -67,15 +67,15 @@ class Encoding:
         return self._embedder.dimensions
 
     def stop(self) -> None:
-        """Have all threads that encode end."""
+        """Make all encoding threads stop."""
         self._pace.stop()
 
     def resume(self) -> None:
-        """Let threads encode again, once all of them have ended."""
+        """Allow encoding again, once all threads have stopped."""
         self._pace.resume()
 
     def vectors(self, planned: Plan) -> tuple[Plan, NDArray[np.float32], dict[str, str]]:
-        """Return the vectors of a plan's texts, the plan without records that get none, and why these get none."""
+        """Return the plan without records that cannot be encoded, its vectors, and why those records cannot be."""
         rejected: dict[str, str] = {}
         while True:
             try:
@@ -103,7 +103,7 @@ class Encoding:
 
 
 def _reasons(error: InputError | BadVectors | OutOfMemory) -> Mapping[int, str]:
-    """Return why the texts at these positions get no vectors."""
+    """Return why texts get no vectors, by position."""
     if isinstance(error, InputError):
         return {each.position: each.reason for each in error.problems}
     if isinstance(error, BadVectors):

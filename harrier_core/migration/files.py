@@ -1,4 +1,4 @@
-"""Parquet files as places: named by users, and written beside their place until they are whole."""
+"""Parquet files as places: how users name them, and how they are written next to their path until complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_file(place: object) -> bool:
 
 
 def file_of(place: str | Path) -> tuple[Path, Precision | None]:
-    """Return the path of a file, and the precision that is asked for: docs.parquet?precision=float32."""
+    """Return the path of a file and the requested precision, as in docs.parquet?precision=float32."""
     if isinstance(place, Path):
         return place.expanduser().resolve(), None
     path, _, query = place.partition("?")
@@ -35,9 +35,9 @@ def file_of(place: str | Path) -> tuple[Path, Precision | None]:
 
 @contextmanager
 def replacing(file: Path, space: EmbeddingSpace) -> Iterator[Path]:
-    """Yield a path to write to, which takes the file's place when all went well. One process at a time does so.
+    """Yield a path to write to, which replaces the file on success. Only one process at a time can do so.
 
-    Raise WrongSpace or StoreUnsuitable if there is a file that is no dump of this space.
+    Raise WrongSpace or StoreUnsuitable if the file exists and is not a dump of this space.
     """
     check_place(file, space)
     part = file.with_name(f".{file.name}.part")
@@ -49,7 +49,7 @@ def replacing(file: Path, space: EmbeddingSpace) -> Iterator[Path]:
             raise
         os.fsync(descriptor)
         part.replace(file)
-    with suppress(OSError):  # a file system that has no such thing
+    with suppress(OSError):  # a file system that does not support it
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -69,12 +69,12 @@ def check_place(file: Path, space: EmbeddingSpace) -> None:
 
 @contextmanager
 def _held(part: Path) -> Iterator[int]:
-    """Yield a descriptor of a new or left over file, under a lock that ends with the process."""
+    """Yield a descriptor of a new or leftover file, under a lock that ends with the process."""
     while True:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _lock(descriptor, part)
-            if _is(descriptor, part):  # who had the lock before may have renamed it
+            if _is(descriptor, part):  # the previous owner of the lock may have renamed it
                 yield descriptor
                 return
         finally:

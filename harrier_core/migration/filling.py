@@ -1,7 +1,7 @@
-"""One space of an index from another: what differs is read, encoded and written, until a pass finds nothing.
+"""Fill one space of an index from another: read, encode and write what differs, until a pass finds nothing.
 
-The hashes of their chunks in both places tell which records differ, so that a killed run continues from
-what is there, and whatever others write, change or delete in the meantime is found by the next pass.
+The hashes of the chunks in both places tell which records differ. So a killed run continues from what is there, and the
+next pass finds whatever others write, change or delete in the meantime.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from harrier_core.store import Hashes, OpenStore, Stored
 Differing = Callable[[], Iterator[list[str]]]
 
 _WORKERS = 3  # windows that are read, encoded and written at once: the model waits for neither place
-_RECORDS = 100  # of a window
-PASSES = 20  # over a place that others write to all the time
-_ATTEMPTS = 5  # at records that another process writes to the new place
-_EARLY = 2_000  # chunks after which an index is built that grows with what follows
+_RECORDS = 100  # records per window
+PASSES = 20  # passes over a place that others keep writing to
+_ATTEMPTS = 5  # tries to write records that another process also writes to the new place
+_EARLY = 2_000  # chunks after which an index is built, which grows with those that follow
 
 
 class Filling:
-    """Makes a new place hold what an old one does. `report` is what it did so far."""
+    """Makes a new place hold what an old one does. `report` says what it has done so far."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Filling:
     ) -> None:
         """Take two open places.
 
-        differing: yields the ids of records that differ, some at a time. most: chunks that are written at once, where
-        it must not go fast; then indexes are built early, for a few chunks, and grow with what is written. itemsize: of
-        a number of a vector in the new place.
+        differing: yields the ids of records that differ, some at a time. most: how many chunks are written at once, if
+        the rate is limited; then indexes are built early, for a few chunks, and grow with what is written. itemsize:
+        bytes per number of the new place's vectors.
         """
         self._old = old
         self._new = new
@@ -56,18 +56,18 @@ class Filling:
         self._tell = tell
         self._slow = most is not None
         self._most = most or MOST_CHUNKS
-        self._written = 0  # until the indexes are built, where that is early
+        self._written = 0  # chunks, until indexes are built early
         self._itemsize = itemsize
         self._lock = threading.Lock()
         self._rejected: dict[str, str] = {}
 
     def use(self, old: OpenStore, new: OpenStore) -> None:
-        """Continue with the same two places, as they are open elsewhere, also after an error."""
+        """Continue with other handles of the same two places, even after an error."""
         self._old, self._new = old, new
         self._encoding.resume()
 
     def run(self, passes: int = PASSES) -> None:
-        """Continue until a pass finds nothing to do, or for that many passes."""
+        """Run passes until one finds nothing to do, but at most this many."""
         self._report.complete = False
         while passes and not self._report.complete:
             self._report.complete = not self._once()
@@ -75,7 +75,7 @@ class Filling:
         self._report.rejected = list(self._rejected.items())
 
     def _once(self) -> int:
-        """Write what differs, and return the number of records, except those that get no vectors."""
+        """Write what differs, and return how many records differed, except those that cannot be encoded."""
         self._report.passes += 1
         rejected, self._rejected = self._rejected, {}
         return self._pass(rejected)
@@ -111,7 +111,7 @@ class Filling:
         self._tell()
         return rest
 
-    # -- a window, on a thread of its own
+    # -- one window, on a worker thread
 
     def _mend(self, record_ids: Sequence[str]) -> None:
         hashes = self._old.known(record_ids)

@@ -12,9 +12,9 @@ from harrier_core.store import OpenStore
 
 
 def planned(source: Source, target: OpenStore | None, report: CopyReport, itemsize: int) -> array[int]:
-    """Count what a copy would write, and return the hashes of the ids of all records of the source.
+    """Count what a copy would write, and return the id hashes of all records of the source.
 
-    target: None if there is nothing yet. itemsize: of a number of a vector there.
+    target: None if it does not exist yet. itemsize: bytes per number of the target's vectors.
     """
     seen, sample = array("Q"), Sample()
     for window in source.windows():

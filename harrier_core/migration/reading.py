@@ -1,4 +1,4 @@
-"""Records of a source as they are to be written: whole and sound."""
+"""Read the records of a source that can be written: complete and valid ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harrier_core.records import text_hash
 from harrier_core.retrying import Backoff
 from harrier_core.store import Stored
 
-_READS = 4  # of a record whose chunks do not belong together: it is being written to the source
+_READS = 4  # tries to read a record whose chunks do not match, because it is being written to the source
 _AGAIN = "ingest it again, and copy again"
 
 Records = dict[str, list[Stored]]  # by their ids, each with its chunks in order
@@ -22,11 +22,11 @@ class Reader:
     """Reads windows. Any thread may use it."""
 
     def __init__(self, dimensions: int | None) -> None:
-        """Take the length of sound vectors, or None where they are not looked at."""
+        """Take the length that vectors must have, or None if they are not checked."""
         self._dimensions = dimensions
 
     def read(self, window: Window, record_ids: Sequence[str]) -> tuple[Records, dict[str, str]]:
-        """Return records of a window, and why others cannot be copied. Of those that are gone by now, neither."""
+        """Return records of a window, and why others cannot be copied. Deleted records are in neither."""
         found: Records = {}
         torn, backoff = list(record_ids), Backoff(0.05, 1.0)
         for attempt in range(_READS):
@@ -44,7 +44,7 @@ class Reader:
         return {each: own for each, own in found.items() if each not in rejected}, rejected
 
     def _damage(self, record: Sequence[Stored]) -> str | None:
-        """Return what is wrong with a record that no store should be given."""
+        """Return what is wrong with a record, or None if it can be copied."""
         for each in record:
             if self._dimensions is not None:
                 if each.vector.shape != (self._dimensions,):

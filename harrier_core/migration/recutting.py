@@ -1,4 +1,4 @@
-"""New chunking: a place next to an index is filled from the source, and holds the same records otherwise."""
+"""Change the chunking of an index: fill a place next to it from the source, with the same records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harrier_core.records import Chunk, Ingestible, IngestReport
     from harrier_core.store import Hashes, OpenStore, VectorStore
 
-_RECORDS = 100  # that are compared at once
+_RECORDS = 100  # records that are compared at once
 
 
 def recut(
@@ -35,10 +35,10 @@ def recut(
     chunking: Chunking | None,
     on_progress: Progress | None = None,
 ) -> IngestReport:
-    """Fill a place beside an index from its source, with other chunks; its name is the index's and "_recut".
+    """Fill a place next to an index from its source, with other chunks. Its name is the index's plus "_recut".
 
-    It is an ingest with `prune=True`, which is repeated as often as one likes. `switch(place, encoder, recut=True)`
-    compares the texts and metadata of both places, and refuses if the source was not ingested into both.
+    This is an ingest with `prune=True`, and can be repeated any number of times. `switch(place, encoder, recut=True)`
+    compares the texts and metadata of both places, and raises an error if the source was not ingested into both.
     """
     with changing(place) as index, index.beside(RECUT) as store:
         if store.space() is None:
@@ -50,18 +50,18 @@ def recut(
 
 
 class Recut:
-    """Compares two places by the texts of their records, and reads those again that changed since."""
+    """Compares two places by the texts of their records. A second comparison reads only those that changed since."""
 
     def __init__(self, old: OpenStore, new: OpenStore) -> None:
         self.use(old, new)
-        self._same: dict[int, bytes] = {}  # of records, by the hashes of their ids: what both places had of them
+        self._same: dict[int, bytes] = {}  # what both places held of each record, by the hash of its id
 
     def use(self, old: OpenStore, new: OpenStore) -> None:
-        """Continue with the same two places, as they are open elsewhere."""
+        """Continue with other handles of the same two places."""
         self._old, self._new = old, new
 
     def differing(self) -> Iterator[list[str]]:
-        """Yield the ids of the records that the two places do not both have, some at a time."""
+        """Yield the ids of the records that differ between the two places, some at a time."""
         seen = array("Q")
         ids = self._old.record_ids()
         while batch := list(islice(ids, _RECORDS)):
@@ -96,7 +96,7 @@ def _wholes(store: OpenStore, record_ids: list[str]) -> Mapping[str, Whole]:
 
 
 def _is_same(one: Whole | None, other: Whole | None) -> bool:
-    """Return whether texts are the same but for white space, and metadata but for what is of single chunks."""
+    """Return whether texts are equal apart from white space, and metadata apart from those of single chunks."""
     if one is None or other is None:
         return one is other
     if "".join(one.text.split()) != "".join(other.text.split()):

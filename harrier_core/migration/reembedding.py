@@ -1,4 +1,4 @@
-"""Another model for an index that is in use: a second place beside it is filled, and takes its name in one step.
+"""Change the model of an index that is in use: a second place next to it is filled, and takes its name in one step.
 
     from harrier_core.migration import back, check, drop_old, reembed, switch
 
@@ -6,7 +6,7 @@
     print(check(place, new, old))
     switch(place, new)          # and `back(place, old)`, until `drop_old(place)`
 
-Readers and writers use the index meanwhile. What was written to it since the last pass is caught up while
+Readers and writers use the index meanwhile. Whatever was written to it since the last pass is carried over while
 writers wait, right before the names are exchanged.
 """
 
@@ -41,30 +41,30 @@ def reembed(
     workers: int | None = None,
     on_progress: Progress | None = None,
 ) -> ReembedReport:
-    """Fill a place beside an index with its chunks in another encoder's space, and change nothing of the index.
+    """Fill a place next to an index with its chunks in another encoder's space. The index itself does not change.
 
-    place: a store, or its URL as `open_store` takes it; the new place has its name and "_next", and is made like it. It
-    is filled from the stored texts. An interrupted run continues when it is repeated; one that is
-    repeated catches up what others wrote meanwhile.
+    place: a store, or its URL as accepted by `open_store`. The new place has its name plus "_next" and the same layout,
+    and is filled from the stored texts. An interrupted run continues when it is repeated. Repeating a complete one
+    carries over what others wrote meanwhile.
 
-    rate: encode no more chunks a second, so that searches come first. precision: of the new place's vectors, where it
-    is to be another one. build_indexes: at the end, build what searches need. workers: the number of processes that
-    read, encode and write, one per GPU, or any number on CPUs; each opens the store and loads the model. on_progress:
-    called with the report so far.
+    rate: encode at most this many chunks a second, so that searches come first. precision: that of the new place's
+    vectors, if it is to change. build_indexes: at the end, build the indexes for searches. workers: the number of
+    processes that read, encode and write, one per GPU, or any number on CPUs; each opens the store and loads the model.
+    on_progress: called with the report so far.
     """
     if rate is not None and not rate > 0:
         raise SettingError(f"rate must be a positive number of chunks a second, got {rate!r}")
     if workers is not None:
         check_integer("workers", workers, 1)
         if rate is not None:
-            raise SettingError("rate is that of one process; omit workers or rate")
+            raise SettingError("rate limits a single process; omit workers or rate")
     with changing(place) as index, told_of(on_progress) as told:
         embedder = embedder_of(encoder)
         index.refuse_same(embedder.space, precision)
         if (problem := index.exchange().problem()) is not None:
             raise StoreUnsuitable(problem)
         if workers is not None:
-            index.refuse_unsendable(embedder, workers)  # before anything is made
+            index.refuse_unsendable(embedder, workers)  # before anything is created
         new = index.opened_next(embedder.space, precision)
         told.report.total = index.opened.count()
         index.filling(new, embedder, told, Pace(rate), workers=workers).run()
@@ -84,15 +84,17 @@ def switch(
 ) -> ReembedReport:
     """Switch an index to the new space, in one step; its old content is kept, under its name and "_before".
 
-    What was written to the index since the last pass is caught up first. Then writers wait while the rest is, and
-    readers go on. From the next call on, readers and writers with the new encoder find the new space, and those with
-    the old one get WrongSpace. Nothing happens if a record cannot be encoded, or where it was switched before.
+    Whatever was written to the index since the last pass is carried over first. Then writers wait while the rest is
+    carried over; readers continue. From the next call on, readers and writers with the new encoder use the new space,
+    and those with the old one get WrongSpace. Nothing changes if a record cannot be encoded, or if the index was
+    switched before.
 
-    recut: switch to the place that `recut` filled. Nothing is caught up then: it is refused if the records are not the
-    same in both, and the source has to be ingested into both again.
+    recut: switch to the place that `recut` filled. Nothing is carried over then: if the records are not the same in
+    both places, the switch is refused, and the source must be ingested into both again.
 
-    Where a live sync keeps the index, another sync of the same source fills the place with "_next", by workers with the
-    new model. Nothing is caught up here; it is refused until that sync has caught up. Both continue afterwards.
+    If a live sync keeps the index up to date, another sync of the same source fills the "_next" place, with workers
+    that have the new model. Nothing is carried over here: the switch is refused until that sync has caught up. Both
+    continue afterwards.
     """
     return _exchange(place, encoder, RECUT if recut else NEXT, BEFORE, on_progress)
 
@@ -100,7 +102,7 @@ def switch(
 def back(
     place: VectorStore | str, encoder: Embedder | HasIndexEncoder, *, on_progress: Progress | None = None
 ) -> ReembedReport:
-    """Undo `switch`, in one step; `encoder`, of the old space, encodes what was written since.
+    """Undo `switch`, in one step. `encoder`, that of the old space, encodes what was written since.
 
     The new space is kept as it was before the switch, so that `switch` can be called again.
     """
@@ -108,7 +110,7 @@ def back(
 
 
 def drop_old(place: VectorStore | str) -> None:
-    """Remove what `switch` kept. Raise StoreMissing if there is nothing."""
+    """Remove the place that `switch` kept. Raise StoreMissing if it does not exist."""
     with changing(place) as index, index.beside(BEFORE) as old:
         if old.space() is None:
             raise StoreMissing(f"there is nothing to drop: {old} does not exist")
@@ -127,7 +129,7 @@ def _exchange(
         with index.beside(taken) as store, index.beside(kept) as other:
             if (space := store.space()) is None:
                 if index.space == embedder.space and other.space() is not None:
-                    report.complete = True  # a run that was killed right after it, or a second one
+                    report.complete = True  # a run that was killed right after the exchange, or a second run
                     return report
                 _refuse_missing(index.store, taken)
             if space != embedder.space:
@@ -156,7 +158,7 @@ def _exchange(
 
 
 def _exchange_same(old: OpenStore, new: OpenStore, exchange: Exchange, store: VectorStore) -> None:
-    """Exchange two places whose records are the same; most of them are compared before writers have to wait."""
+    """Exchange two places with the same records. Most of these are compared before writers have to wait."""
     compared = Recut(old, new)
 
     def refuse(*places: OpenStore) -> None:
@@ -173,7 +175,7 @@ def _exchange_same(old: OpenStore, new: OpenStore, exchange: Exchange, store: Ve
 
 
 def _catch_up(filling: Filling, places: tuple[OpenStore, OpenStore], report: ReembedReport) -> None:
-    """Take over what was written since, while no one can write."""
+    """Carry over what was written since, while no one else can write."""
     filling.use(*places)
     filling.run()
     _refuse_rejected(report)

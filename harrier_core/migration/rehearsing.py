@@ -1,4 +1,4 @@
-"""Plan a re-embedding and its time: by hashes, and by a sample that is encoded."""
+"""Plan a re-embedding: count by hashes what differs, and estimate the time by encoding a sample."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
     from harrier_core.parts import HasIndexEncoder
 
-_RECORDS = 1_000  # whose hashes are looked up at once
-_TEXT = 16  # bytes of a chunk's hash that are its text's
+_RECORDS = 1_000  # records whose hashes are looked up at once
+_TEXT = 16  # bytes of a chunk's hash that depend on its text
 
 
 def plan_reembedding(
@@ -33,7 +33,7 @@ def plan_reembedding(
 ) -> ReembedReport:
     """Return the report that `reembed` would give. It writes nothing.
 
-    `tokens`, `bytes` and `seconds` are estimates: a hundred chunks are encoded to find them out.
+    `tokens`, `bytes` and `seconds` are estimates, from encoding a hundred chunks.
     """
     embedder = embedder_of(encoder)
     report = ReembedReport()
@@ -78,7 +78,7 @@ def _count(old: Mapping[str, Hashes], new: Mapping[str, Hashes], report: Reembed
 
 
 def _estimate(texts: list[str], embedder: Embedder, report: ReembedReport, itemsize: int) -> None:
-    """Encode what is not too long of a sample, once the model is loaded."""
+    """Time the encoding of a sample, without texts that are too long, once the model is loaded."""
     tokens = embedder.count_tokens(texts)
     short = [text for text, count in zip(texts, tokens, strict=True) if count <= embedder.max_tokens] or ["a"]
     embedder.encode_documents(short[:1])

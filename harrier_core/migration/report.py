@@ -12,7 +12,7 @@ Stage = Literal["copying", "checking", "indexing"]
 
 @dataclass(slots=True)
 class CopyReport:
-    """The report of a copy, done or planned; in chunks unless it says otherwise."""
+    """The report of a copy, done or planned, counted in chunks unless stated otherwise."""
 
     total: int = 0  # that the source had at the beginning
     records: int = 0  # of the source, as far as it was read
@@ -29,7 +29,7 @@ class CopyReport:
     stage: Stage = "copying"
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, why it was not copied)
     problems: list[tuple[str, str]] = field(default_factory=list)  # (record id, how source and target differ)
-    lost: list[str] = field(default_factory=list)  # of the source's layout, what the target does not have
+    lost: list[str] = field(default_factory=list)  # parts of the source's layout that the target does not have
 
     @property
     def sound(self) -> bool:
@@ -56,7 +56,7 @@ class CopyReport:
 
 @dataclass(slots=True)
 class ReembedReport:
-    """The report of a re-embedding, done or planned; in chunks unless it says otherwise."""
+    """The report of a re-embedding, done or planned, counted in chunks unless stated otherwise."""
 
     total: int = 0  # that the index has
     encoded: int = 0

@@ -13,30 +13,30 @@ from harrier_core.layout import StoreLayout
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, IngestStore, LaidOut, Stored, VectorStore
 
-# Of a window, of which some are in memory at once.
+# The limits of a window. Several windows are in memory at once.
 MOST_CHUNKS, MOST_BYTES = 1_000, 8 * 2**20
-_FIRST = 100  # chunks, before it is known how large they are
+_FIRST = 100  # chunks, before their size is known
 _IDS, _HASHES = 250, 10_000  # records and chunks whose hashes are looked up at once
-_CHOSEN = 10  # chunks of other records that are read at once, with whatever these have under the same numbers
+_CHOSEN = 10  # chunks that are read at once, with those that their records have under each other's numbers
 
 Key = tuple[str, int]  # of a chunk: its record's id, and its number
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Some records, whole: what is known of each, and how the chunks of some of them are read."""
+    """Some complete records: their hashes, and a function that reads the chunks of some of them."""
 
     hashes: Mapping[str, Hashes]
     read: Callable[[Collection[str]], Iterable[Stored]]
 
     @property
     def chunks(self) -> int:
-        """How many chunks its records have."""
+        """The number of chunks that its records have."""
         return sum(map(len, self.hashes.values()))
 
 
 class Source(Protocol):
-    """What can be copied."""
+    """Anything that can be copied."""
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def layout(self) -> StoreLayout:
-        """How it is made."""
+        """Its layout."""
 
     def count(self) -> int:
         """Return how many chunks there are."""
@@ -53,20 +53,20 @@ class Source(Protocol):
         """Yield the ids of all records, each once, in any order."""
 
     def hashes(self) -> Iterator[Mapping[str, Hashes]]:
-        """Yield what is known of all records, some at a time, each once and whole."""
+        """Yield the hashes of all records, some records at a time, each once and complete."""
 
     def windows(self) -> Iterator[Window]:
         """Yield all records, each once. Windows may be read on any thread, in any order."""
 
     def chosen(self, keys: Sequence[Key]) -> dict[Key, Stored]:
-        """Return the chunks with these keys, as far as they are there."""
+        """Return the chunks with these keys; missing ones are left out."""
 
 
 class StoreSource:
     """A store as a source."""
 
     def __init__(self, store: VectorStore) -> None:
-        """Open it. Raise StoreMissing if there is nothing."""
+        """Open the store. Raise StoreMissing if nothing is stored."""
         self.space = Contents(store).space()
         self.layout = store.layout() if isinstance(store, LaidOut) else StoreLayout()
         self._opened = store.open(self.space)
@@ -81,7 +81,7 @@ class StoreSource:
         return self._opened.record_ids()
 
     def windows(self) -> Iterator[Window]:
-        """Yield all records; what is written meanwhile may be among them."""
+        """Yield all records; those that are written meanwhile may be among them."""
         for hashes in self.hashes():
             window: dict[str, Hashes] = {}
             chunks = 0
@@ -95,7 +95,7 @@ class StoreSource:
                 yield Window(window, self._read)
 
     def hashes(self) -> Iterator[Mapping[str, Hashes]]:
-        """Yield what is known of all records, some at a time."""
+        """Yield the hashes of all records, some records at a time."""
         ids = self._opened.record_ids()
         most = _IDS
         while batch := list(islice(ids, most)):
@@ -110,12 +110,12 @@ class StoreSource:
             yield stored
 
     def chosen(self, keys: Sequence[Key]) -> dict[Key, Stored]:
-        """Return the chunks with these keys, as far as they are there."""
+        """Return the chunks with these keys; missing ones are left out."""
         return chosen(self._opened, keys)
 
 
 def chosen(store: IngestStore, keys: Sequence[Key]) -> dict[Key, Stored]:
-    """Return the chunks of a store that have these keys, as far as they are there."""
+    """Return the chunks of a store that have these keys; missing ones are left out."""
     wanted = set(keys)
     found: dict[Key, Stored] = {}
     for begin in range(0, len(keys), _CHOSEN):
@@ -131,7 +131,7 @@ def key_of(stored: Stored) -> Key:
 
 
 class Size:
-    """How many chunks make a window, by the size of those that were read. Any thread may use it."""
+    """The number of chunks in a window, by the size of those that were read. Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -139,14 +139,14 @@ class Size:
 
     @property
     def most(self) -> int:
-        """How many chunks a window should have."""
+        """The number of chunks that a window should have."""
         with self._lock:
             if not self._chunks:
                 return _FIRST
             return max(1, min(MOST_CHUNKS, MOST_BYTES * self._chunks // max(1, self._bytes)))
 
     def learn(self, stored: Stored) -> None:
-        """Learn from a chunk."""
+        """Learn from the size of a chunk."""
         with self._lock:
             self._chunks += 1
             self._bytes += stored.vector.nbytes + len(stored.chunk.text)

@@ -1,7 +1,7 @@
-"""Ingests of many processes or machines: blocks of records are parts of one ingest, which is finished once.
+"""Ingests with many processes or machines: blocks of records are parts of one ingest, which is finished once.
 
-`IngestPart` ingests a block, wherever it is unpickled; `finish` merges what the parts report, removes what no part met
-and builds the indexes. Correctness is the store's: a block that is ingested again changes nothing.
+`IngestPart` ingests a block, wherever it is unpickled. `finish` merges the reports of the parts, removes records that
+occurred in no part, and builds the indexes. The store ensures correctness: ingesting a block again changes nothing.
 """
 
 from harrier_core.scaling.finish import finish

@@ -30,13 +30,13 @@ from harrier_core.scaling.worker import AT_ONCE
 
 log = logging.getLogger(__name__)
 
-# A process of its own, not a child that imports the program: an unguarded program would start again.
+# A separate program, not a child that imports the main program: an unguarded one would start again.
 _PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C goes to all; who started them ends them
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C reaches them all; the parent ends them
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from harrier_core.scaling.worker import main; main()"
 )
-_STARTS = 3  # of workers in a row that end before they are ready
+_STARTS = 3  # consecutive workers that die before they are ready
 _GRACE = 10.0  # seconds for a worker to close what it has open
 
 
@@ -46,12 +46,12 @@ class Block:
 
     number: int
     records: Sequence[Ingestible]
-    suspected: bool = False  # a part of one that was halved
-    deaths: int = 0  # of processes that it was under way in
+    suspected: bool = False  # part of a block that was halved
+    deaths: int = 0  # of processes in which it was under way
     begun: float = field(default_factory=monotonic)
 
     def halves(self, number: Iterator[int]) -> list[Block]:
-        """Return it in two."""
+        """Return the two halves of the block."""
         middle = len(self.records) // 2
         return [Block(next(number), half, suspected=True) for half in (self.records[:middle], self.records[middle:])]
 
@@ -69,24 +69,24 @@ class _Process:
         return self.ready and not self.alone and len(self.blocks) < AT_ONCE
 
     def say(self, message: Begin | Work | None) -> None:
-        """Send a message. If the process has died, that is heard elsewhere."""
+        """Send a message. A process that has died is noticed elsewhere."""
         with suppress(OSError):
             send(self.requests, message)
 
     def end(self, *, kindly: bool) -> None:
-        """Have it end: kindly, once it has closed what it has open."""
+        """Make it end. `kindly`: let it first close what it has open."""
         if kindly:
             self.say(None)
         else:
             self.popen.terminate()
 
     def wait(self) -> int:
-        """Return how it ended."""
+        """Wait for its end, and return its exit code."""
         try:
             self.popen.wait(_GRACE)
         except subprocess.TimeoutExpired:
             self.popen.kill()
-        with suppress(OSError):  # of what it did not read
+        with suppress(OSError):  # of requests that it did not read
             self.requests.close()
         self.listener.join()
         return self.popen.wait()
@@ -137,18 +137,18 @@ class Crew:
         return not self._waiting and not self._given_up and not any(each.blocks for each in self._processes)
 
     def give(self, records: Sequence[Ingestible]) -> None:
-        """Have a block ingested; there must be room."""
+        """Give a block to a worker; there must be room."""
         number = next(self._numbers)
         self._largest = max(self._largest, len(records))
         process = min((each for each in self._processes if each.has_room()), key=lambda each: len(each.blocks))
         self._run(process, Block(number, records))
 
     def under_way(self) -> IngestReport:
-        """Return what is known of blocks that are not done yet."""
+        """Return the progress of blocks that are not done yet."""
         return sum(self._progress.values(), IngestReport())
 
     def wait(self, seconds: float) -> list[PartReport]:
-        """Wait so long for something to happen, and return the reports of blocks that were done."""
+        """Wait up to `seconds` for a message, and return the reports of blocks that are done."""
         done, self._given_up = self._given_up, []
         with suppress(queue.Empty):
             process, message = self._events.get(timeout=0.0 if done else seconds)
@@ -180,7 +180,7 @@ class Crew:
         process.say(Work(block.number, pickled(block.records)))
 
     def _retry(self) -> None:
-        """Give blocks that were under way in a dead process to idle workers, each by itself."""
+        """Give blocks that were under way in a dead process to idle workers, one block each."""
         for process in self._processes:
             if self._waiting and process.ready and not process.blocks:
                 process.alone = True
@@ -190,7 +190,7 @@ class Crew:
 
     def _started(self, environment: Mapping[str, str]) -> _Process:
         command = [sys.executable, "-c", _PROGRAM]
-        popen = subprocess.Popen(  # noqa: S603  # a program of our own
+        popen = subprocess.Popen(  # noqa: S603  # our own program
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **environment}
         )
         requests, answers = cast("IO[bytes]", popen.stdin), cast("IO[bytes]", popen.stdout)
@@ -206,23 +206,23 @@ class Crew:
         with answers:
             try:
                 while True:
-                    self._events.put((process, pickle.load(answers)))  # noqa: S301  # a worker of ours wrote it
+                    self._events.put((process, pickle.load(answers)))  # noqa: S301  # our own worker wrote it
             except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
                 self._events.put((process, None))
 
     def _replace(self, dead: _Process) -> None:
-        """Start another worker in place of a dead one; what that one was at is tried again."""
+        """Start another worker in place of a dead one. Blocks that were under way there are tried again."""
         status = _status(dead.wait())
         self._deaths += 1
         self._starts += not dead.ready
         most = 2 * len(self._processes) * (2 * ceil(log2(self._largest)) + 2)  # twice what one bad record takes
         if self._starts >= _STARTS or self._deaths > most:
             raise WorkersDied(
-                f"the worker processes keep ending, the last one {status}; see their standard error "
-                "for the reason; with fewer workers each has more memory"
+                f"the worker processes keep dying, the last one {status}; see their standard error "
+                "for the reason; with fewer workers, each has more memory"
             )
         records = sum(len(block.records) for block in dead.blocks.values())
-        log.warning("a worker process ended, %s; doing %s again", status, counted(records, "record"))
+        log.warning("a worker process died, %s; retrying %s", status, counted(records, "record"))
         for number in dead.blocks:
             self._progress.pop(number, None)
         for block in reversed(dead.blocks.values()):
@@ -231,7 +231,7 @@ class Crew:
         self._processes[at] = self._started(self._environments[at])
 
     def _suspect(self, block: Block) -> None:
-        """Put a block back, or its halves, or give up its only record."""
+        """Queue a block again, or its halves, or give up on its only record."""
         block.deaths += 1
         step = next_step(len(block.records), block.deaths, suspected=block.suspected)
         if step is Step.RUN:
@@ -243,7 +243,7 @@ class Crew:
 
 
 def _status(code: int) -> str:
-    """How a process ended."""
+    """Return in words how a process ended."""
     if code >= 0:
         return f"with exit status {code}"
     name = signal.Signals(-code).name

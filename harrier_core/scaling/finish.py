@@ -1,4 +1,4 @@
-"""The end of an ingest of many parts: their reports are merged, and what happens once happens."""
+"""The end of an ingest of many parts: merge their reports, prune, and build the indexes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def finish(
     rows: int | None = None,
     build_indexes: bool = True,
 ) -> IngestReport:
-    """Merge what all parts of an ingest report, remove what none of them met, and build indexes.
+    """Merge the reports of all parts of an ingest, remove records that occurred in none of them, and build indexes.
 
-    parts: read as they come; None stands for one that is missing. prune: as in `Index.ingest`; it is refused where a
-    part is missing, or `rows`, which the source is known to have, are not as many as the parts were given. An id that
-    came to two parts is in the report as one that occurred more than once, and in `differing` if texts or metadata
-    came with it: which of them is stored is then not known, and each run encodes one of them again.
+    parts: read as they arrive; None stands for a missing one. prune: as in `Index.ingest`; it is refused if a part is
+    missing, or if the parts were not given exactly `rows` rows, the known number in the source. An id that occurred in
+    two parts is reported as `repeated`, and as `differing` if its texts or metadata differ: it is then unknown which of
+    them is stored, and each run encodes one of them again.
     """
     begin = perf_counter()
     space = index.encoder.space
@@ -78,7 +78,7 @@ def _refuse_incomplete(missing: int, given: int, rows: int | None) -> None:
 
 
 def _with_doubles(report: IngestReport, tally: Tally, store: IngestStore) -> IngestReport:
-    """Name the ids that came to several parts, as far as they are stored; a part named those that came to it twice."""
+    """Add the ids that occurred in several parts and are stored. Parts have reported their own repetitions."""
     doubles = tally.doubles()
     if not doubles:
         return report

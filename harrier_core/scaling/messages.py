@@ -34,7 +34,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How far a block is."""
+    """The progress of a block."""
 
     number: int
     report: IngestReport
@@ -50,7 +50,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Something that ends the ingest."""
+    """An error that ends the ingest."""
 
     error: BaseException
 
@@ -59,11 +59,11 @@ Message = Ready | Told | Done | Failed
 
 
 def pickled(given: IngestPart | Sequence[Ingestible]) -> bytes:
-    """Return what is sent within a message."""
+    """Return a part or records pickled, to be sent within a message."""
     return pickle.dumps(given, pickle.HIGHEST_PROTOCOL)
 
 
 def send(pipe: IO[bytes], message: Begin | Work | Message | None) -> None:
-    """Write a message; None is the last one to a worker."""
+    """Write a message; None tells a worker that there are no more."""
     pickle.dump(message, pipe, pickle.HIGHEST_PROTOCOL)
     pipe.flush()

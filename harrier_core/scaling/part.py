@@ -31,36 +31,36 @@ class PartReport:
     """The report of a part of an ingest. It can be pickled, and two of them can be added."""
 
     report: IngestReport = field(default_factory=IngestReport)
-    rows: int = 0  # given to it, whatever they were
-    ids: bytes = b""  # hashes of the ids that came, 8 bytes each
-    contents: bytes = b""  # of what came under each of them, 4 bytes each; zero if it was rejected
+    rows: int = 0  # given to it, valid or not
+    ids: bytes = b""  # hashes of the ids that occurred, 8 bytes each
+    contents: bytes = b""  # hashes of the content of each, 4 bytes each; zero if it was rejected
     nameless: tuple[str, ...] = ()  # why records without an id were rejected
     space: EmbeddingSpace | None = None  # of its vectors
     remembered: tuple[tuple[str, bytes], ...] = ()  # for a memory
 
     @classmethod
     def given_up(cls, record_id: str, reason: str) -> Self:
-        """Return the report of a part of one record that was not ingested."""
+        """Return the report of a part with one record, which was not ingested."""
         ids, contents = id_hash(record_id).to_bytes(ID_BYTES), bytes(CONTENT_BYTES)
         return cls(IngestReport(records=1, rejected=[(record_id, reason)]), 1, ids, contents)
 
     def __add__(self, other: PartReport) -> PartReport:
-        """Return the report of both."""
+        """Return the report of both parts."""
         names = ("report", "rows", "ids", "contents", "nameless", "remembered")
         added = {name: getattr(self, name) + getattr(other, name) for name in names}
         return PartReport(**added, space=self.space or other.space)
 
 
 class IngestPart:
-    """Ingests a block of records into an index at each call, and leaves its indexes and what is gone to `finish`.
+    """Ingests one block of records into an index per call. Pruning and building indexes are left to `finish`.
 
-    It pickles as the settings of the index. A process keeps an index open from its first block on, so that a model is
-    loaded once, however many copies are unpickled there. Any number of threads may call one at once: with two the model
-    does not wait between two blocks.
+    It pickles as the settings of the index. A process keeps the index open from its first block on, so the model is
+    loaded once, however many copies are unpickled there. Any number of threads may call it at once: with two, the model
+    does not wait between blocks.
     """
 
     def __init__(self, index: Index, *, connections: int = 2) -> None:
-        """Take an index. connections: to the store, that a process uses at once at most."""
+        """Take an index. connections: how many connections to the store a process uses at most."""
         check_integer("connections", connections, 1)
         self.index = index
         self.connections = connections
@@ -74,10 +74,10 @@ class IngestPart:
         on_progress: Progress | None = None,
         remember: bool = False,
     ) -> PartReport:
-        """Ingest a block. A second time it changes nothing.
+        """Ingest a block. Doing so again changes nothing.
 
-        cuts: where the records of these ids are cut, as `cut` returns it. remember: return what a memory is to keep of
-        Deferred records.
+        cuts: where the records of these ids are cut, as `cut` returns it. remember: also return what a memory
+        must keep of Deferred records.
         """
         index, (space, store) = self.index, self._open().store
         contents: dict[int, bytes] = {}
@@ -103,11 +103,11 @@ class IngestPart:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """The space of the vectors. It opens the store, and creates it if there is none."""
+        """The space of the vectors. Opens the store, and creates it if it does not exist."""
         return self._open().store[0]
 
     def close(self) -> None:
-        """Close what this process has open of the index; the next call opens it again."""
+        """Close the index in this process; the next call opens it again."""
         with _lock:
             opened, self._opened = self._opened, None
             for key in [key for key, each in _open.items() if each is opened]:
@@ -127,7 +127,7 @@ class IngestPart:
     def __setstate__(self, state: bytes) -> None:
         with _lock:
             if state not in _open:
-                index, connections = pickle.loads(state)  # noqa: S301  # of our own making, within a pickle
+                index, connections = pickle.loads(state)  # noqa: S301  # pickled by `__getstate__`
                 _open[state] = _Opened(index, connections)
             self._opened = _open[state]
         self.index, self.connections = self._opened.index, self._opened.connections
@@ -156,18 +156,18 @@ class _Opened:
             return self._store
 
 
-_open: dict[bytes, _Opened] = {}  # by the settings, pickled
+_open: dict[bytes, _Opened] = {}  # by the pickled settings
 
 
 class _Bounded:
-    """An open store of which a few threads at a time ask something."""
+    """An open store that only a few threads use at a time."""
 
     def __init__(self, store: IngestStore, free: threading.Semaphore) -> None:
         self._store = store
         self._free = free
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return what is known of those records."""
+        """Return the hashes of the chunks of those records that are stored."""
         with self._free:
             return self._store.known(record_ids)
 
@@ -195,7 +195,7 @@ class _Bounded:
         return self._store.read(record_ids, where, numbers)
 
     def build_indexes(self) -> None:
-        """Build nothing: `finish` does."""
+        """Build nothing: `finish` builds the indexes."""
 
 
 class _Counted:
@@ -212,28 +212,28 @@ class _Counted:
 
 
 class _Kept:
-    """A memory that knows nothing, and keeps what is noted in it."""
+    """A memory that holds nothing at first, and collects what is written to it."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[str, bytes]] = []
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return nothing."""
+        """Return None for each key."""
         return [None] * len(keys)
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Keep them."""
+        """Collect the pairs."""
         self.pairs += key_value_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The text of a Deferred record that was read before."""
+    """The `read` function of a Deferred record that was read already."""
 
     record: Record
 
     def __call__(self) -> Record:
-        """Return it."""
+        """Return the record."""
         return self.record
 
 
@@ -243,7 +243,7 @@ def held(deferred: Deferred, record: Record) -> Deferred:
 
 
 def content_of(record: Record) -> bytes:
-    """Return a hash of what a record says under its id, not zero."""
+    """Return a hash of a record's text and metadata that is never zero."""
     said = blake2b(to_json(record.metadata), digest_size=CONTENT_BYTES - 1)
     said.update(record.text.encode())
     return said.digest() + b"\1"
@@ -252,6 +252,6 @@ def content_of(record: Record) -> bytes:
 def cut(record: Record, index: Index) -> Cuts:
     """Return where the chunks of a record begin and end, for the `cuts` of a part.
 
-    Cutting keeps one core busy with about a million tokens a second: with many GPUs other processes than theirs do it.
+    One core cuts about a million tokens a second: with many GPUs, leave the cutting to other processes than theirs.
     """
     return cut_record(record, index.chunking, index.encoder.count_tokens)

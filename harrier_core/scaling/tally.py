@@ -1,4 +1,4 @@
-"""What came under which id, over all parts of an ingest: 12 bytes an id."""
+"""The ids of all parts of an ingest, and hashes of their contents: 12 bytes per id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BUCKETS = 256  # by the first byte of a hash: one at a time is sorted beside all others
+_BUCKETS = 256  # by the first byte of a hash, so that only one of them is sorted at a time
 
 
 class Tally:
@@ -21,10 +21,10 @@ class Tally:
     def __init__(self) -> None:
         self._ids = [bytearray() for _ in range(_BUCKETS)]
         self._contents = [bytearray() for _ in range(_BUCKETS)]
-        self.number = 0  # of ids, those that came twice counted twice
+        self.number = 0  # of ids; those that occurred twice count twice
 
     def add(self, ids: bytes, contents: bytes) -> None:
-        """Add the ids of a part, and what came under them, as its report has them."""
+        """Add the ids and the contents of a part, as in its report."""
         import numpy as np
 
         hashes, said = np.frombuffer(ids, f">u{ID_BYTES}"), np.frombuffer(contents, f"<u{CONTENT_BYTES}")
@@ -40,7 +40,7 @@ class Tally:
         self.number += len(hashes)
 
     def doubles(self) -> dict[int, bool]:
-        """Return the hashes under which sound records occurred more than once, and whether those differed."""
+        """Return the id hashes of valid records that occurred more than once, and whether their contents differed."""
         import numpy as np
 
         found: dict[int, bool] = {}
@@ -55,11 +55,11 @@ class Tally:
         return found
 
     def unseen(self, record_ids: Iterable[str]) -> list[str]:
-        """Return those of these ids that did not come."""
+        """Return those of these ids that did not occur."""
         return unseen(record_ids, [self._sorted()]) if self.number else list(record_ids)
 
     def _sorted(self) -> NDArray[np.uint64]:
-        """All hashes, sorted; what came under them is forgotten."""
+        """Return all id hashes, sorted. The contents are forgotten."""
         import numpy as np
 
         self._contents = []

@@ -1,4 +1,4 @@
-"""What to do with a block that kills the process that ingests it: halve it until the record is found that does."""
+"""Handle a block that kills the process that ingests it: halve it until the record to blame is found."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Protocol
 from harrier_core.records import Ingestible
 from harrier_core.scaling.part import PartReport
 
-_LIVES = 2  # of a whole block, and of a single record: something else may have been the reason
+_LIVES = 2  # tries of a whole block, and of a single record: something else may have been the reason
 
 Part = Callable[[Sequence[Ingestible]], PartReport]  # an IngestPart, called with records only
 
 
 class Step(Enum):
-    """What to do with a block that was begun so often, and never finished."""
+    """The next step for a block that was begun, but never finished."""
 
     RUN = "run"
     HALVE = "halve"
@@ -25,20 +25,20 @@ class Step(Enum):
 
 
 def next_step(size: int, begun: int, *, suspected: bool) -> Step:
-    """Return what to do with a block of that many records. suspected: it is a part of one that was halved."""
+    """Return the next step for a block of `size` records. suspected: it is part of a block that was halved."""
     if size == 1:
         return Step.RUN if begun < _LIVES else Step.GIVE_UP
     return Step.RUN if begun < (1 if suspected else _LIVES) else Step.HALVE
 
 
 class Counting(Protocol):
-    """What counts tries, in a place that outlives the processes that try."""
+    """A counter of tries that outlives the processes that try."""
 
     def begin(self, block: str) -> int:
-        """Count a try of a block, and return how many there were before and were not finished."""
+        """Count a try of a block, and return how many unfinished tries there were before."""
 
     def done(self, block: str) -> None:
-        """Forget a block, which is finished."""
+        """Forget a finished block."""
 
 
 class Tries:
@@ -48,12 +48,12 @@ class Tries:
         self._begun: Counter[str] = Counter()
 
     def begin(self, block: str) -> int:
-        """Count a try of a block, and return how many there were before and were not finished."""
+        """Count a try of a block, and return how many unfinished tries there were before."""
         self._begun[block] += 1
         return self._begun[block] - 1
 
     def done(self, block: str) -> None:
-        """Forget a block, which is finished."""
+        """Forget a finished block."""
         del self._begun[block]
 
 
@@ -66,10 +66,11 @@ def carefully(
     *,
     suspected: bool = False,
 ) -> PartReport:
-    """Ingest a block that is tried again whenever its process dies; give up the record that kills it.
+    """Ingest a block that is tried again whenever its process dies; give up on the record that kills it.
 
-    block: a name that it has at every try. turn: waits for what else the process is at, if True, so that no
-    other block dies of this one. A block of n records, one of which kills, takes 2 log2(n) + 2 processes at most.
+    block: its name, the same at every try. turn: if called with True, waits until the process does nothing else, so
+    that no other block dies of this one. A block of n records, one of which kills, takes at most 2 log2(n) + 2
+    processes.
     """
     begun = tries.begin(block)
     step = next_step(len(records), begun, suspected=suspected)
@@ -89,6 +90,6 @@ def carefully(
 
 
 def given_up(record: Ingestible, deaths: int) -> PartReport:
-    """Return the report of a record that is left out."""
+    """Return the report of a record that is given up."""
     id_ = record["id"] if isinstance(record, dict) else getattr(record, "id", None)
-    return PartReport.given_up(str(id_), f"ended the process that worked on it, {deaths} times")
+    return PartReport.given_up(str(id_), f"crashed the process that worked on it, {deaths} times")

@@ -1,6 +1,6 @@
 """A worker process of an ingest: it ingests blocks until its standard input ends.
 
-It ends at once when the process that started it does: what is stored by then is stored, and the rest is done again.
+It ends at once when its parent process does: whatever is stored by then stays stored, and the rest is done again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ AT_ONCE = 2  # blocks: while one of them is planned and written, the other one i
 
 
 def main() -> None:
-    """Ingest what comes."""
+    """Run a worker process."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the output of libraries must not mix with the answers
     _Worker(answers).run(sys.stdin.buffer)
 
 
@@ -37,11 +37,11 @@ class _Worker:
     def run(self, requests: IO[bytes]) -> None:
         """Ingest blocks, two at a time, until there are no more."""
         try:
-            begin: Begin = pickle.load(requests)  # noqa: S301  # the process that started us wrote it
+            begin: Begin = pickle.load(requests)  # noqa: S301  # the parent process wrote it
             self._remember = begin.remember
             self._part = pickle.loads(begin.part)  # noqa: S301
-            self._part.space  # noqa: B018  # it opens the store
-        except Exception as error:  # it is raised where the ingest was called
+            self._part.space  # noqa: B018  # opens the store
+        except Exception as error:  # raised again where the ingest was called
             self._say(Failed(_sendable(error)))
             return
         self._say(Ready())
@@ -52,7 +52,7 @@ class _Worker:
 
     @staticmethod
     def _next(requests: IO[bytes]) -> Work | None:
-        """Return the next block, or None at the end, which is said: a pipe that just ends is that of a dead process."""
+        """Return the next block, or None at the explicit end. Exit if the pipe just ends: the parent is dead."""
         try:
             work: Work | None = pickle.load(requests)  # noqa: S301
         except (EOFError, pickle.UnpicklingError):
@@ -78,7 +78,7 @@ class _Worker:
 
 
 def _sendable(error: BaseException) -> BaseException:
-    """Return an error that can be unpickled where the ingest was called: it itself, or one that says the same."""
+    """Return an error that can be unpickled where the ingest was called: the same, or one with its message."""
     if isinstance(error, AttributeError) and "__main__" in str(error):
         return SettingError(
             f"a worker process cannot import from the main program ({error}); put the class in a module"

@@ -1,7 +1,7 @@
 """An ingest by several processes of this machine: one reads the records, the others encode and write them.
 
-What came, what came twice and what is gone is decided here, as in an ingest of one process. A process that dies is
-replaced, and what it was at is done again.
+Which records occurred, were repeated or are gone is decided here, as in an ingest with one process. A process that dies
+is replaced, and the blocks that it worked on are tried again.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from harrier_core.records import Deferred, Ingestible, Record
     from harrier_core.store import IngestStore
 
-# Of a block at most: with 2,000 records a model of 3,000 chunks a second is always busy, with fewer it waits.
+# The largest block: with 2,000 records, a model of 3,000 chunks a second is always busy; with fewer, it waits.
 # A slow model gets blocks of about this many seconds, so that all workers have something to do to the end.
 BLOCK_RECORDS, BLOCK_CHARACTERS = 2_000, 4_000_000
 _FIRST, _SHORT, _LONG = 32, 4.0, 30.0
-_TELL = 1.0  # seconds between two looks at whether the ingest is to stop
+_TELL = 1.0  # seconds between two checks whether the ingest was stopped
 
 
 class WorkerIngest:
-    """One run, by worker processes. Another thread may stop it."""
+    """One run of an ingest, by worker processes. Another thread may stop it."""
 
     def __init__(
         self, index: Index, workers: int, on_progress: Progress | None = None, memory: KeyValues | None = None
@@ -88,11 +88,11 @@ class WorkerIngest:
         return self.report
 
     def stop(self) -> None:
-        """End this run, and the workers, without what is not written. Any thread may call it."""
+        """Stop this run and its workers, and drop what is not written yet. Any thread may call it."""
         self._stopped.set()
 
     def _give(self, crew: Crew, arrived: Arrived) -> None:
-        """Have the records of a window ingested by the next worker that has room."""
+        """Give the records of a window to the next worker that has room."""
         if arrived.again:  # the last of the records with one id counts
             self._wait(crew, until_idle=True)
         if arrived.recalled:
@@ -122,10 +122,10 @@ class WorkerIngest:
         self._intake.limit(records, max(1, records * BLOCK_CHARACTERS // BLOCK_RECORDS))
 
     def _sendable(self, records: Sequence[Record | Deferred]) -> Sequence[Record | Deferred]:
-        """Those of the records that another process can have; the others are rejected."""
+        """Return the records that can be sent to another process; reject the others."""
         try:
             pickled(records)
-        except Exception:  # whatever an object of the caller's raises
+        except Exception:  # anything that one of the caller's objects raises
             return [each for each in records if self._is_sendable(each)]
         return records
 
@@ -138,7 +138,7 @@ class WorkerIngest:
         return True
 
     def _wait(self, crew: Crew, *, until_idle: bool) -> None:
-        """Wait for a worker that has room, or for all that was given."""
+        """Wait until a worker has room, or until all blocks are done."""
         while not (crew.is_idle() if until_idle else crew.has_room()):
             done = crew.wait(_TELL)
             if self._stopped.is_set():
@@ -159,12 +159,12 @@ class WorkerIngest:
 
 
 def _without_records(report: IngestReport) -> IngestReport:
-    """A report of a worker, without the number of records, which were counted as they were read."""
+    """Return a worker's report without the number of records, which were counted as they were read."""
     return replace(report, records=0, seconds=0.0)
 
 
 def sendable(make: Callable[[], object], workers: int) -> bytes:
-    """Make what worker processes are sent, and return it pickled. Raise SettingError if they cannot have it."""
+    """Make an object for worker processes, and return it pickled. Raise SettingError if it cannot be sent."""
     try:
         return pickle.dumps(make(), pickle.HIGHEST_PROTOCOL)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
@@ -175,19 +175,19 @@ def sendable(make: Callable[[], object], workers: int) -> bytes:
 
 
 def environments(workers: int, encoder: Embedder) -> list[Mapping[str, str]]:
-    """Return what the environment of each worker has besides. Raise SettingError if there are too few GPUs."""
+    """Return the additional environment of each worker. Raise SettingError if there are too few GPUs."""
     size, gpus = _gpus_of_each(encoder), _gpus(encoder)
     groups = [",".join(gpus[at : at + size]) for at in range(0, len(gpus) - size + 1, size)]
     if size > 1 and workers > len(groups):
         raise SettingError(
-            f"workers={workers} need {workers * size} GPUs, {size} for each model, and there are {len(gpus)}; lower "
+            f"workers={workers} need {workers * size} GPUs, {size} for each model, but there are {len(gpus)}; lower "
             "workers"
         )
     return [_environment(number, workers, groups) for number in range(workers)]
 
 
 def _environment(number: int, workers: int, groups: Sequence[str]) -> Mapping[str, str]:
-    """Environment variables for a worker: its own GPUs, if there are some, and its share of the cores."""
+    """Return environment variables for a worker: its own GPUs, if there are any, and its share of the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // workers))
     named = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -204,7 +204,7 @@ def _gpus_of_each(encoder: Embedder) -> int:
 
 
 def _gpus(encoder: Embedder) -> list[str]:
-    """The GPUs that workers are divided among: those of this process, unless the device is one of them."""
+    """Return the GPUs to divide among workers: those of this process, or none if the device is one of them."""
     device = None if encoder.settings is None else encoder.settings.get("device")
     if encoder.settings is None or (device not in (None, "cuda") and _gpus_of_each(encoder) == 1):
         return []

@@ -11,7 +11,7 @@ from harrier_core.filters import Key
 
 
 def random_metadata(chance: random.Random) -> dict[str, Any]:
-    """Return metadata with fields of every kind that are easily confused."""
+    """Return random metadata, with fields of types that are easily confused."""
     fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "x", "x.y", "x", "$z"]
     return {field: _value(chance, inside=2) for field in chance.sample(fields, chance.randint(0, 6))}
 
@@ -31,7 +31,7 @@ def _value(chance: random.Random, *, inside: int = 0) -> object:
 
 
 def random_where(chance: random.Random, depth: int) -> dict[str, Any]:
-    """Return conditions on such fields, nested up to a depth, with every operator."""
+    """Return random conditions on the fields of `random_metadata`, with any operator, nested up to a depth."""
     fields = ["a", "b", "c d", 'q"\\', "é", "x", "x.y", "x.y.z", "x.z", "a.y", 'b.q"\\', Key("x.y"), "missing"]
     kind = chance.choice(["field", "field", "$and", "$or", "$not"]) if depth else "field"
     if kind in ("$and", "$or"):

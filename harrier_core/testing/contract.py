@@ -61,9 +61,9 @@ AWKWARD = [
 
 
 class StoreContract(InAPlace, FindingContract):
-    """The tests of a store. Each gets a place of its own."""
+    """The tests of a store. Each test gets a separate place."""
 
-    # -- what is stored
+    # -- storing
 
     def test_found_by_meaning(self, index: Index, encoder: Encoder) -> None:
         """The nearest chunks come first, with everything that was stored, and their cosine as the score."""
@@ -127,7 +127,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.delete([record.id for record in AWKWARD]) == len(AWKWARD)
 
     def test_bad_records_are_reported(self, index: Index) -> None:
-        """Each bad record is reported with its reason; others are stored, and what was stored of a bad one stays."""
+        """Each bad record is reported with its reason; others are stored, and stored versions of bad ones stay."""
         index.ingest([BREAD])
         bad: list[Any] = [
             Record("nul", "a \0 b"),
@@ -153,7 +153,7 @@ class StoreContract(InAPlace, FindingContract):
             assert index.delete(["deep"]) == 1
             assert index.count() == 3
 
-    def test_subclasses_of_what_json_has(self, index: Index) -> None:
+    def test_subclasses_of_json_types(self, index: Index) -> None:
         """Members of an enumeration and the like are stored as the strings and numbers that they stand for."""
 
         class Topic(StrEnum):
@@ -215,7 +215,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.search("a new text", k=1)[0].record_id == "bread"
         assert index.ingest([BREAD, Record("virus", "")], prune=True).deleted == 1
 
-    def test_ids_that_are_none(self, index: Index) -> None:
+    def test_invalid_ids(self, index: Index) -> None:
         """Something that is not a str is an error; an id that no store can hold belongs to no record."""
         index.ingest([*RECORDS, Record("7", "seven")])
         for wrong in ([7], [None], [uuid4()]):
@@ -228,7 +228,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 3
 
     def test_progress(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Progress is reported repeatedly, from a generator that is read as it goes."""
+        """Progress is reported repeatedly while a generator is read."""
         monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 100)
         read: list[int] = []
         seen: list[tuple[int, int]] = []
@@ -261,10 +261,10 @@ class StoreContract(InAPlace, FindingContract):
         assert report.written >= 100
         assert index.count() == 2_600
 
-    # -- inspecting what is stored
+    # -- inspecting
 
     def test_read(self, index: Index, encoder: Encoder) -> None:
-        """Reading all, some records, or what meets a condition yields each chunk as it was given, and its vector."""
+        """Reading everything, some records, or a condition's matches yields chunks as they were given, and vectors."""
         index.ingest([*RECORDS, *AWKWARD])
         stored = {each.chunk.record_id: each for each in index.read()}
         assert stored.keys() == {record.id for record in [*RECORDS, *AWKWARD]}
@@ -290,7 +290,7 @@ class StoreContract(InAPlace, FindingContract):
         ]
 
     def test_verify(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """A sound index passes; the vector of something else, and a text that was changed by hand, are found."""
+        """A sound index passes; the vector of another text, and a text that was changed by hand, are found."""
         index.ingest([Record(f"r{number}", f"text {number} of many") for number in range(300)])
         seen: list[int] = []
         report = index.verify(sample=50, on_progress=lambda report: seen.append(report.checked))
@@ -342,7 +342,7 @@ class StoreContract(InAPlace, FindingContract):
             index.search("anything", where={"$nor": []})
 
     def test_where_with_dates_and_fields_of_dicts(self, index: Index) -> None:
-        """As users write them, values have the same form in a condition as in metadata."""
+        """Values have the same form in a condition as in metadata."""
         id_, early, late = uuid4(), datetime(2024, 5, 1, 23, tzinfo=timezone(timedelta(hours=2))), date(2024, 6, 1)
         records = [
             Record("a", "a", {"when": early, "id": id_, "by": {"ada", "bob"}}),
@@ -410,7 +410,7 @@ class StoreContract(InAPlace, FindingContract):
                 index.search("bread", k=k)  # type: ignore[arg-type]
 
     def test_queries_that_were_encoded_before(self, index: Index, encoder: Encoder) -> None:
-        """Encoded queries find what their texts find, at any length; what is not a vector of this space is refused."""
+        """Encoded queries find what their texts find, at any length; anything but a vector of this space is refused."""
         index.ingest(RECORDS)
         queries = ["bread yeast", "sand sea"]
         vectors = encoder.encode_queries(queries)
@@ -471,7 +471,7 @@ class StoreContract(InAPlace, FindingContract):
             assert other.stats.texts == 0
         assert index.count() == 3
 
-    def test_what_a_store_says_of_itself(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+    def test_space_and_describe(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
         """A store, whichever model it belongs to, reports nothing before an ingest, and then its space and size."""
         store = new_store()
         assert store.space() is None
@@ -510,7 +510,7 @@ class StoreContract(InAPlace, FindingContract):
             assert contents.clear() == 1
         assert index.count() == 0
 
-    def test_the_kit_s_stores_beside_it(self, new_store: NewStore, index: Index) -> None:
+    def test_neighbouring_stores(self, new_store: NewStore, index: Index) -> None:
         """Existing stores are listed by name: a store that can list others lists itself as well."""
         store = new_store()
         if isinstance(store, Neighbours):
@@ -548,7 +548,7 @@ class StoreContract(InAPlace, FindingContract):
         assert done.deleted == 1
 
     def test_records_that_could_not_be_read(self, index: Index) -> None:
-        """Records that could not be read are reported, and what is stored of them stays."""
+        """Records that could not be read are reported, and their stored versions stay."""
         index.ingest(RECORDS)
         report = index.ingest([BREAD, Skipped("virus", "cannot be read")], prune=True)
         assert (report.records, report.unchanged, report.deleted) == (1, 1, 1)
@@ -559,7 +559,7 @@ class StoreContract(InAPlace, FindingContract):
         assert set(index.record_ids()) == {"bread"}
 
     def test_records_that_are_blank(self, index: Index) -> None:
-        """Blank records are not errors, and what is stored of them is removed if pruning was asked for."""
+        """Blank records are not errors, and their stored versions are removed if pruning was asked for."""
         index.ingest(RECORDS)
         for prune, left in ((False, {"bread", "river", "virus"}), (True, {"bread"})):
             report = index.ingest([BREAD, Skipped("virus", "is empty", blank=True)], prune=prune)
@@ -625,7 +625,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.search("bread yeast", k=1)[0].record_id == "bread"
 
     def test_nothing_there(self, index: Index) -> None:
-        """A search where nothing was ever ingested more likely has a wrong name than an empty index."""
+        """A search before any ingest is an error, because a wrong name is more likely than an empty index."""
         for use in (lambda: index.search("bread"), index.count):
             with pytest.raises(StoreMissing, match="ingest something"):
                 use()

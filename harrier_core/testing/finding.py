@@ -18,7 +18,7 @@ from harrier_core.errors import SettingError, WrongSpace
 from harrier_core.index import Index
 from harrier_core.records import Match, Record
 
-# Twelve paragraphs on one thing each, of which a chunk takes one or two.
+# Nine paragraphs on one thing each, of which a chunk takes one or two.
 _THINGS = ("bread", "rivers", "vaccines", "bridges", "violins", "glaciers", "harbours", "lanterns", "orchards")
 _TEXT = "\n\n".join(f"Chapter on {each}: {each} are what this part of the book is about." for each in _THINGS)
 BOOK = Record("book", _TEXT, {"kind": "book", "year": 1999})
@@ -107,7 +107,7 @@ class FindingContract:
         assert len(numbers.pop()) > 2
 
     def test_delete_by_metadata(self, library: Index) -> None:
-        """Removal affects what meets a condition, among all or certain records; never everything by mistake."""
+        """Removal affects chunks that meet a condition, among all or certain records; never everything by mistake."""
         before = library.count()
         assert library.delete(["note 1", "book"], where={"kind": "note"}) == 1
         assert library.delete([], where={"kind": "note"}) == library.delete(where={"kind": "letter"}) == 0
@@ -132,7 +132,7 @@ class FindingContract:
         assert note.chunk.metadata == {"kind": "note"}
 
     def test_the_rest_of_async(self, library: Index) -> None:
-        """Counts, ids and chunks are read, and everything is removed."""
+        """The other async methods count chunks, read ids and chunks, and remove everything."""
 
         async def main() -> None:
             assert await library.acount() == library.count()
@@ -145,7 +145,7 @@ class FindingContract:
         asyncio.run(main())
 
     def test_given_vectors(self, index: Index, encoder: Encoder) -> None:
-        """Given vectors are stored instead of the encoder's, of which a sample is made; unchanged records need none."""
+        """Given vectors are stored after a sample is compared with the encoder's; unchanged records need no sample."""
         vectors = encoder.encode_documents([note.text for note in NOTES])
         before = encoder.stats.texts
         report = index.ingest(NOTES, vectors=3 * vectors)
@@ -160,7 +160,7 @@ class FindingContract:
         assert index.verify().sound
 
     def test_given_vectors_of_something_else(self, index: Index, encoder: Encoder) -> None:
-        """Vectors of something else are refused, and nothing is stored."""
+        """Vectors of other texts are refused, and nothing is stored."""
         others = encoder.encode_documents(["something else", *(note.text for note in NOTES[1:])])
         with pytest.raises(WrongSpace, match="to its own for the same text"):
             index.ingest(NOTES, vectors=others)

@@ -28,7 +28,7 @@ class MemoryStore:
     """A VectorStore without a database. Its place is the object itself, so `open` returns it."""
 
     def __init__(self, *, keywords: bool | None = None) -> None:
-        """Take the settings of a new one. keywords: whether to keep the words of chunks for search."""
+        """Create an empty store. keywords: whether to keep the words of chunks for search."""
         self._keywords = keywords
         self._words: dict[bytes, Terms] = {}  # of texts, by their hashes
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class MemoryStore:
     # -- the place
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> MemoryStore:
-        """Open it; the first space that creates it is the space."""
+        """Open the store and return it. The first space that creates the store becomes its space."""
         with self._lock:
             if self._space is None and create:
                 self._space = space
@@ -50,20 +50,20 @@ class MemoryStore:
         return self
 
     def layout(self) -> StoreLayout:
-        """Return the layout, as far as it has one."""
+        """Return the layout: float32 vectors, and whether words are kept."""
         return StoreLayout("float32", keywords=bool(self._keywords))
 
     def adopt(self, layout: StoreLayout) -> None:
-        """Take over from the layout whether to keep words, if the store is new and its settings do not say."""
+        """Adopt the layout's choice to keep words or not, if the store is new and was created without one."""
         if self._space is None and self._keywords is None:
             self._keywords = layout.keywords
 
     def space(self) -> EmbeddingSpace | None:
-        """Return the space that it was created for."""
+        """Return the space of the store, or None before it is created."""
         return self._space
 
     def describe(self) -> Facts:
-        """Return its space and size."""
+        """Return the store's space and size."""
         if self._space is None:
             raise _missing()
         records = len(list(self.record_ids()))
@@ -93,7 +93,7 @@ class MemoryStore:
 
     @property
     def _records(self) -> dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]]:
-        """The stored records. Raise if the store was dropped since it was opened."""
+        """The stored records. Raise StoreMissing if the store was dropped after it was opened."""
         if self._space is None:
             raise _missing()
         return self._stored
@@ -148,7 +148,7 @@ class MemoryStore:
         ]
 
     def keywords_problem(self) -> str | None:
-        """Return None if it keeps the words of chunks, or else what to do."""
+        """Return None if the store keeps the words of chunks, or else what to do."""
         if self._keywords:
             return None
         return (

@@ -15,7 +15,7 @@ NewStore = Callable[[], VectorStore]
 
 
 class InAPlace:
-    """The fixtures `encoder` and `index`; a subclass has `new_store`."""
+    """The fixtures `encoder` and `index`; a subclass must define `new_store`."""
 
     @pytest.fixture(scope="class")
     def encoder(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:

@@ -79,8 +79,8 @@ def _learn(learner: Tokenizer, alphabet: list[str]) -> tuple[list[str], list[tup
     trainer = trainers.BpeTrainer(
         vocab_size=1_000_000, min_frequency=1, initial_alphabet=sorted(alphabet), show_progress=False
     )
-    # In lowercase and after a space as well, so that a word is one token wherever it stands; and the letters of all
-    # scripts by themselves, often enough to be learned first, so that none is left in bytes.
+    # Words are also learned in lowercase after a space, so that a word is one token wherever it stands. The letters of
+    # all scripts are repeated alone, often enough to be learned first, so that none is left in bytes.
     behind_a_space = [f" {text.casefold()}" for text in PROSE]
     letters = sorted({letter for text in PROSE for letter in text if not letter.isascii()})
     learner.train_from_iterator([*PROSE, *behind_a_space, *PROMPTS.values(), *letters * 100], trainer)

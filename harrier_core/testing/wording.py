@@ -55,7 +55,7 @@ def made(number: int, seed: int) -> list[Record]:
 
 
 class WordingContract(InAPlace):
-    """The tests of a store with words. Each gets two places of its own."""
+    """The tests of a store with words. Each test gets two separate places, one with words and one without."""
 
     @pytest.fixture
     def wordless(self, wordless_store: NewStore, encoder: Encoder) -> Iterator[Index]:
@@ -75,7 +75,7 @@ class WordingContract(InAPlace):
         ],
     )
     def test_found_by_word(self, index: Index, query: str, first: str) -> None:
-        """Words are found however they are written, without the model; and by both ways together."""
+        """Words are found in any spelling without the model, and by hybrid searches too."""
         index.ingest(NOTES)
         texts = _texts_of(index)
         [best, *_] = index.search(query, mode="keyword")
@@ -85,7 +85,7 @@ class WordingContract(InAPlace):
         assert first in [match.record_id for match in index.search(query, 2, mode="hybrid")]
 
     def test_nothing_has_the_word(self, index: Index) -> None:
-        """Nothing is found by word; by both, the nearest chunks are."""
+        """A keyword search finds nothing, and a hybrid search finds the nearest chunks."""
         index.ingest(NOTES)
         for query in ("zeppelin", "?!"):
             assert index.search(query, mode="keyword") == []
@@ -95,7 +95,7 @@ class WordingContract(InAPlace):
         assert index.search("refused", mode="keyword", where={"kind": "note"}) == []
 
     def test_its_scores(self, index: Index) -> None:
-        """In "hybrid" a score is a share of the best possible, next to the cosine; a minimum is in that scale."""
+        """A hybrid score is a share of the best possible one, next to the cosine; a minimum score is on that scale."""
         index.ingest(NOTES)
         query = NOTES[2].text
         best, *others = index.search(query, mode="hybrid")
@@ -120,7 +120,7 @@ class WordingContract(InAPlace):
 
     @pytest.mark.parametrize("mode", ["keyword", "hybrid"])
     def test_as_in_memory(self, index: Index, mode: Mode) -> None:
-        """The first ten are those of the memory store, in the same order, with and without conditions, fifty times."""
+        """Fifty searches find the same first ten as a MemoryStore, in the same order, with and without conditions."""
         records = made(400, 2)
         index.ingest(records)
         memory = Index(MemoryStore(keywords=True), index.encoder)
@@ -169,7 +169,7 @@ class WordingContract(InAPlace):
         assert index.search("connection", mode="keyword")[0].score > alone  # it is rarer now
         assert index.verify().sound
 
-    def test_a_code_that_nobody_has(self, index: Index) -> None:
+    def test_a_code_that_is_not_there(self, index: Index) -> None:
         """A code that is not in the index gives words no more weight than any other query."""
         index.ingest(NOTES)
         query = "why was the connection refused ERR_9999"

@@ -6,7 +6,7 @@ One layer of attention averages the values of all tokens, and little else happen
   before it aside), so equal words point the same way and related ones nearly; two more coordinates hold how much
   the token counts, and the constant one.
 * Queries look only at the second of these, keys show only the first, so attention goes to the tokens that count:
-  long pieces of words, and hardly to punctuation, to special tokens, or to what every instruction says.
+  long pieces of words, and hardly to punctuation, to special tokens, or to the words of the instructions.
 * Values carry the direction through, so the last token ends up as the weighted mean of the text's words.
 """
 

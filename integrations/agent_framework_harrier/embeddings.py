@@ -21,9 +21,9 @@ C = TypeVar("C")
 R = TypeVar("R")
 Role = Literal["query", "document"]
 
-_ROLES: dict[str, Role] = {"upsert": "document", "search": "query"}  # what each method of a vector collection embeds
+_ROLES: dict[str, Role] = {"upsert": "document", "search": "query"}  # by the method of a vector collection
 
-# The role of what the calling vector collection embeds. A context variable: each thread and each task has its own.
+# The role in which the calling vector collection embeds. A context variable: each thread and each task has its own.
 _of_collection: ContextVar[Role | None] = ContextVar("_of_collection", default=None)
 
 
@@ -41,7 +41,8 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 
     * in a request: `options={"role": "query"}` or `{"role": "document"}`;
     * once, by `with_roles(collection)`, for a vector collection that has the client as its `embedding_generator`;
-    * by `role=`, for what only ever embeds one of the two, such as `AzureAISearchContextProvider(embedding_function=)`.
+    * by `role=`, for a component that only ever embeds one of the two, such as
+      `AzureAISearchContextProvider(embedding_function=)`.
 
     A VectorStoreHistoryProvider embeds messages and the queries of its search tool with the same options. Use it
     without that tool, with `embedding_options={"dimensions": ..., "role": "document"}`.
@@ -62,11 +63,11 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
     ) -> None:
         """Make a client for a model or an Embedder.
 
-        model: a folder, a name on the hub, or an Embedder, such as an Encoder with settings of its own. An Embedder is
+        model: a folder, a name on the hub, or an Embedder, such as an Encoder with its own settings. An Embedder is
         omitted from `to_dict`; pass it to `from_dict` as the dependency `model`.
         url: the address of a server run by `harrier serve`: its model embeds, and `model`, if given, is its name there.
         api_key: the server's key, a str or a SecretString, by default HARRIER_API_KEY. `to_dict` omits it.
-        role: that of requests without one. A vector collection's always have one; see `with_roles`.
+        role: that of requests without one. Those of a vector collection always have one; see `with_roles`.
         """
         super().__init__(additional_properties=additional_properties)
         self.model = model if isinstance(model, Embedder | None) else os.fspath(model)
@@ -82,7 +83,7 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
     async def get_embeddings(
         self, values: Sequence[str], *, options: HarrierEmbeddingOptions | None = None
     ) -> GeneratedEmbeddings[list[float], HarrierEmbeddingOptions]:
-        """Return the embeddings of texts, all in the request's role, without holding up the event loop."""
+        """Return the embeddings of texts, all in the request's role, without blocking the event loop."""
         given: Mapping[str, Any] = options or {}
         role = self._role(given)
         if given:

@@ -20,14 +20,14 @@ Where = Mapping[str, Any]
 
 
 def _source_and_text(match: Match) -> str:
-    """Return what a model reads of a match, by default."""
+    """Return the default text of a match for the model."""
     return f"[Source: {match.record_id}] {match.passage}"
 
 
 class HarrierContextProvider(ContextProvider):
-    """Adds what an Index finds for the user's messages to an agent's context, before each run.
+    """Adds an Index's matches for the user's messages to an agent's context, before each run.
 
-    The query is what the user has written since the agent's last answer. Each match becomes a separate message, with a
+    The query is the text of the user's messages since the agent's last answer. Each match becomes a message, with a
     citation among its annotations: record, chunk, score and metadata.
     """
 
@@ -60,7 +60,7 @@ class HarrierContextProvider(ContextProvider):
     async def before_run(
         self, *, agent: SupportsAgentRun, session: AgentSession, context: SessionContext, state: dict[str, Any]
     ) -> None:
-        """Search for what the user has written, and add the results to the context."""
+        """Search for the user's latest messages, and add the results to the context."""
         query = _asked(context.input_messages)
         matches = await self._find(query) if query else []
         if matches:
@@ -101,7 +101,7 @@ def _find(index: Index, k: int, where: Where | None, task: str | Task | None, se
 
 
 def _asked(messages: Iterable[Message]) -> str:
-    """Return what the user has written since the last answer; a caller may pass a whole conversation."""
+    """Return the text of the user's messages since the last answer; a caller may pass a whole conversation."""
     asked: list[str] = []
     for message in messages:
         if message.role == "assistant":
@@ -116,7 +116,7 @@ def _content(match: Match, text_of: Callable[[Match], str]) -> Content:
 
 
 def _citation(match: Match) -> Annotation:
-    """Return what the framework and its user interfaces show of a source; all of it can be written as JSON."""
+    """Return the facts that the framework and its user interfaces show about a source; all can be written as JSON."""
     title, url = match.metadata.get("title"), match.metadata.get("url")
     about = {"record_id": match.record_id, "chunk_id": match.id, "start": match.start, "end": match.end}
     citation = Annotation(

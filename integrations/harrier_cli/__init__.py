@@ -1,4 +1,4 @@
-"""The `harrier` command: files, rows and standard input into an index, and questions to it.
+"""The `harrier` command: ingest files, rows and standard input into an index, and search it.
 
 Importing it loads neither torch nor a database client; each command loads what it needs.
 """

@@ -50,8 +50,8 @@ Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER
 the keys index, model, task, device, dtype, mode and url in harrier.toml, in the current folder or the nearest one above
 it. With --server, HARRIER_URL or url, the model is one that 'harrier serve' has loaded; its key is in HARRIER_API_KEY.
 
-Exit codes: 0 fine; 1 nothing found, or something was rejected, is unsound or is not good enough; 2 usage error; 3
-failed; 130 interrupted; 141 broken pipe; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
+Exit codes: 0 success; 1 nothing found, or something was rejected, is unsound or is not good enough; 2 usage error; 3
+failure; 130 interrupted; 141 broken pipe; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
 """
 
 app = typer.Typer(

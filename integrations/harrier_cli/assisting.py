@@ -69,7 +69,7 @@ def mcp(
     and write nothing without --allow-writing.
 
     An index in a folder is searched with the model that made it; with --server, several editors share one. Assistants
-    start commands in folders of their own: write the folder of an index from / on.
+    start commands in a working directory that they choose, so give the folder of an index as an absolute path.
     """
     require("harrier mcp", "mcp")
     from harrier_mcp import Settings, create_server, run

@@ -1,4 +1,4 @@
-"""`harrier copy`: an index to another place, or to a Parquet file and back. It needs no model."""
+"""`harrier copy`: copy an index to another place, or to a Parquet file and back. It needs no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`harrier info`, `ls`, `verify` and `models`: what there is, and whether it is well."""
+"""`harrier info`, `ls`, `verify` and `models`: descriptions and checks of indexes and models."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _BYTES = ("B", "kB", "MB", "GB", "TB")
 
 
 def info(*, place: Place = None, as_json: AsJson = False) -> int:
-    """Say what an index holds, and whether it is well.
+    """Describe an index and its health.
 
-    The exit code is 1 if it is not.
+    The exit code is 1 if it is not healthy.
     """
     with closing(open_store(place_of(place, "a PLACE"))) as store:
         facts, named = store.describe(), str(store)
@@ -140,7 +140,7 @@ def verify(
     device: Device = None,
     dtype: Dtype = None,
 ) -> int:
-    """Look at every stored vector, and encode a sample of the texts again; an ingest repairs what is wrong.
+    """Check every stored vector, and encode a sample of the texts again; an ingest repairs what is wrong.
 
     The exit code is 1 if something is wrong.
     """
@@ -161,7 +161,7 @@ def verify(
 
 
 def models(*, model: ModelName = None, server: NoServer = None, as_json: AsJson = False) -> None:
-    """List the published models, what they need, and what this machine would run them on, and why."""
+    """List the published models, their requirements, and the device and dtype that this machine would use, and why."""
     refuse_server(server, "it describes this machine, and contacts no server")
     from harrier_cli.listing import listed
 

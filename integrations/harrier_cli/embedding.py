@@ -1,4 +1,4 @@
-"""Lines of standard input to vectors: JSON lines as they come, or an array in a file, complete or not at all."""
+"""Encode the lines of standard input: to JSON lines as they come, or to an array in a file, all or nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _windows() -> Iterator[tuple[int, list[str]]]:
 
 
 def _text(line: bytes) -> str:
-    """Return a line as text. Invalid UTF-8 becomes something that the encoder refuses, by position."""
+    """Return a line as text. Invalid UTF-8 becomes lone surrogates, which the encoder refuses by position."""
     return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
 
 

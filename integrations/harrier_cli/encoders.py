@@ -28,7 +28,7 @@ class Choice:
         return self.remote() or self.loaded_here()
 
     def remote(self) -> RemoteEncoder | None:
-        """Return an encoder on the chosen server, or None if there is none."""
+        """Return an encoder on the chosen server, or None if no server is chosen."""
         url, rank = found("url", self.server)
         if url is None:
             if self.api_key_file is not None:

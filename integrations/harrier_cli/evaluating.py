@@ -127,7 +127,7 @@ def evaluate(
             "--judgements, a new .jsonl file, or to standard output, for you to read and correct.",
         ),
     ] = False,
-    number: Annotated[int, typer.Option("--questions", metavar="N", help="How many to make.")] = _QUESTIONS,
+    number: Annotated[int, typer.Option("--questions", metavar="N", help="How many to create.")] = _QUESTIONS,
     model: ModelName = None,
     task: TaskName = None,
     instruction: Instruction = None,
@@ -138,10 +138,10 @@ def evaluate(
 ) -> int:
     """Measure how well an index answers questions, and whether another task, mode, setting, index or model does better.
 
-    All means have 95 % intervals. A system is called better or worse if the difference is significant. Otherwise it is
-    said what difference could have been found with that many questions.
+    All means have 95 % intervals. A system is called better or worse if the difference is significant. Otherwise, the
+    report states how large a difference could have been found with that many questions.
 
-    The exit code is 1 if a limit of --fail-below or --baseline is not kept.
+    The exit code is 1 if a limit of --fail-below or --baseline is not met.
     """
     from harrier_core.evaluation import SLICES, Baseline, Judgements, System, below, in_words, limits_of, worse
     from harrier_core.evaluation import evaluate as run

@@ -1,4 +1,4 @@
-"""`harrier ingest`: files, rows and standard input into an index, a source at a time."""
+"""`harrier ingest`: ingest files, rows and standard input into an index, one source at a time."""
 
 from __future__ import annotations
 
@@ -153,12 +153,12 @@ def ingest(
     device: Device = None,
     dtype: Dtype = None,
 ) -> int:
-    """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
+    """Ingest texts into an index. Only new and changed texts are encoded; to resume a failed run, repeat it.
 
     A document is a record, and so is a row of JSONL, CSV or Parquet; --format has all formats. A folder is a source,
-    and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named by itself belongs to
-    the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
-    input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
+    and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named individually belongs
+    to the folder that it is in. Another folder of the same name is refused; --source gives it a different name.
+    Standard input is one text, unless --format says otherwise. Unreadable input is listed, and does not stop the run.
     """
     paths = expanded(paths or [])
     _check_input(paths, from_, query, table, format_)
@@ -219,7 +219,7 @@ def _check_input(paths: list[str], url: str | None, query: str | None, table: st
 
 
 def _is_a_text(paths: list[str] | None, format_: str | None) -> bool:
-    """Return whether all that is read is one text from standard input, which has no columns."""
+    """Return whether the only input is one text from standard input, which has no columns."""
     return paths == [STANDARD_INPUT] and format_ not in ROWS
 
 
@@ -299,7 +299,7 @@ class _Run:
         return len(report.rejected) <= self.allowed and not (report.repeated or unpruned)
 
     def say_json(self, report: IngestReport) -> None:
-        """Say what was done as JSON."""
+        """Print the report as JSON."""
         numbers = {name: getattr(report, name) for name in ("records", "written", "unchanged", "deleted", "encoded")}
         rejected = [{"id": name, "reason": reason} for name, reason in report.rejected]
         left_out = dict(self.source.walk.left_out)
@@ -309,7 +309,7 @@ class _Run:
         say_json({**numbers, **named, **done, "seconds": round(report.seconds, 3)})
 
     def say(self, report: IngestReport) -> None:
-        """Say what was done, and what is amiss: each record that was rejected, left out or not pruned in a line."""
+        """Print the report, with a line for each record that was rejected, left out or not pruned."""
         walk = self.source.walk
         tell_each("rejected", report.rejected)
         counts = "the last one counts" if self.ray is None else "any of them may be the one that is stored"
@@ -322,7 +322,7 @@ class _Run:
             tell(f"blank: {shown(report.blank[0])}{more}")
         if self.prune:
             self._tell_not_pruned()
-        done = replace(report, rejected=[], repeated=[], blank=[])  # which were told each by itself
+        done = replace(report, rejected=[], repeated=[], blank=[])  # already reported one by one
         said = f"would be: {counted(done.records, 'record')}; {done.changes}" if self.dry_run else str(done)
         output.report(f"{said}; {len(report.rejected):,} rejected")
 
@@ -337,7 +337,7 @@ class _Run:
 
 
 def _counted(kinds: Counter[str]) -> str:
-    """Return how many there are of each kind, but for those of which there are few."""
+    """Return the number of files of each frequent kind, and the total of all other kinds."""
     said = [f"{number:,} {shown(kind)}" for kind, number in kinds.most_common(_KINDS)]
     others = kinds.total() - sum(number for _, number in kinds.most_common(_KINDS))
     return ", ".join([*said, f"{others:,} of {len(kinds) - _KINDS:,} other kinds"] if others else said)

@@ -15,7 +15,7 @@ _BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def listed(model: str | None) -> list[dict[str, Any]]:
-    """Return the three, and the named model if it is another one, which describes its own requirements."""
+    """Return the three published models, and the named model if it is another one."""
     require_encoding()
     from harrier_core.device import choose, memory_of
 

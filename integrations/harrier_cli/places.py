@@ -24,7 +24,7 @@ _SOON = 0.2  # seconds in which it is usually known whether there is an index
 def existing(url: str, choice: Choice) -> Iterator[tuple[Index, AnyEncoder]]:
     """Open the index at a URL, with the chosen model, or with the one that made it if it is in a folder.
 
-    Raise StoreMissing if there is none, before any model is loaded.
+    Raise StoreMissing if it does not exist, before any model is loaded.
     """
     remote = choice.remote()
     named = setting("model", choice.model)
@@ -41,7 +41,7 @@ def existing(url: str, choice: Choice) -> Iterator[tuple[Index, AnyEncoder]]:
 
 @contextmanager
 def contents_of(url: str) -> Iterator[Contents]:
-    """Open the contents of an index, which needs no model. Raise StoreMissing if there is none."""
+    """Open the contents of an index, which needs no model. Raise StoreMissing if it does not exist."""
     with Contents(url) as contents:
         _space_of(contents.store)
         yield contents

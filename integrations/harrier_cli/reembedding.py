@@ -1,4 +1,4 @@
-"""`harrier reembed`: another model for an index that is in use, without a moment in which it cannot be searched."""
+"""`harrier reembed`: change the model of an index that is in use; it can be searched at all times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reembed(
     *,
     place: Place = None,
     planned: Annotated[
-        bool, typer.Option("--plan", help="Only print the plan: what would be encoded, and for how long.")
+        bool, typer.Option("--plan", help="Only print the plan: what would be encoded, and how long it would take.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Verify the new space, and compare its searches with the current ones.")
@@ -44,13 +44,13 @@ def reembed(
         bool, typer.Option("--switch", help="Make the index use the new space, in one atomic step.")
     ] = False,
     back: Annotated[bool, typer.Option("--back", help="Undo --switch, in one atomic step.")] = False,
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Remove what --switch kept.")] = False,
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Remove the old content that --switch kept.")] = False,
     recut: Annotated[
         bool,
         typer.Option(
             "--recut",
-            help="With --check and --switch: the new space has other chunks, and is the place with '_recut' behind its "
-            "name, into which 'harrier ingest' has brought the source.",
+            help="With --check and --switch: the new space has different chunks. It is the place with '_recut' after "
+            "its name, into which 'harrier ingest' has ingested the source.",
         ),
     ] = False,
     rate: Annotated[
@@ -85,11 +85,11 @@ def reembed(
     and writers keep using the index. Run the same command again after an interruption, or to catch up with what was
     written meanwhile.
 
-    --check looks at the result. --switch takes over what was written since, while writers wait, and exchanges the two
-    in one step; from then on the index has the new model. Its old content is kept under its name and "_before": --back
+    --check examines the result. --switch takes over what was written since, while writers wait, and exchanges the two
+    in one step; from then on the index has the new model. Its old content is kept under its name plus "_before": --back
     returns to it, with what was written since, and --drop-old removes it.
 
-    A server of Qdrant cannot keep writers out, so its collections are refused.
+    A Qdrant server cannot keep writers out, so its collections are refused.
 
     The exit code is 1 if a record could not be encoded, or if --check finds something unsound.
     """
@@ -171,7 +171,7 @@ def _told(done: ReembedReport, action: str, model: str | None, *, as_json: bool)
 
 
 def _give_way(store: VectorStore) -> None:
-    """Have other processes of this machine go first, but not behind a server that this one starts for them."""
+    """Lower the priority of this process, but not that of an embedded server that others may use as well."""
     store.space()
     if hasattr(os, "nice"):
         os.nice(_NICE)
@@ -227,7 +227,7 @@ def _drop(url: str, *, as_json: bool) -> int:
 
 
 def _before(url: str, choice: Choice) -> AnyEncoder:
-    """Return an encoder of the model that was there before a switch."""
+    """Return an encoder of the model that the index had before a switch."""
     from harrier_core.migration import spaces
 
     remote = choice.remote()

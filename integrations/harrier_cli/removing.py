@@ -17,16 +17,17 @@ from harrier_core.plurals import counted
 
 def delete(
     *,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of records.", show_default=False)] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of records.", show_default=False)] = None,
     place: InPlace = None,
     where: WhereJson = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete all records; asks first.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
-    """Remove records from an index: those of some ids, those that meet conditions, or all.
+    """Remove records from an index: those with certain ids, those that meet conditions, or all.
 
-    Given both ids and conditions, remove those of these ids that meet them. The exit code is 1 if an id is not there.
+    Given both ids and conditions, remove the records with these ids that meet the conditions. The exit code is 1 if an
+    id is not found.
     """
     asked, conditions = ids or [], where_of(where)
     if everything == bool(asked or where is not None):

@@ -168,7 +168,7 @@ def _color(said: str) -> Color:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """The way questions are answered, and the answers printed."""
+    """Answers questions, and prints the answers."""
 
     find: Find  # searches for a question with these options
     options: dict[str, Any]
@@ -233,7 +233,7 @@ class _Search:
 
 
 class _Unanswered(Exception):
-    """A question that cannot be answered, as already reported; the next one may be."""
+    """A question cannot be answered, which was already reported. The next one may be answered."""
 
 
 def _typed() -> Iterator[str]:

@@ -83,9 +83,9 @@ def serve(
 ) -> None:
     """Serve a model over HTTP, to any number of programs, in any language.
 
-    Clients of OpenAI's API say the role of their texts by the model's name: NAME-query, NAME-document or
-    NAME-query-TASK. Clients of Text Embeddings Inference say it by prompt_name. In Python, RemoteEncoder(URL) takes the
-    place of an Encoder.
+    Clients of OpenAI's API set the role of their texts with the model's name: NAME-query, NAME-document or
+    NAME-query-TASK. Clients of Text Embeddings Inference set it with prompt_name. In Python, RemoteEncoder(URL)
+    replaces an Encoder.
     """
     refuse_server(server, "it loads the model itself")
     require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client", "pybase64")
@@ -98,7 +98,7 @@ def serve(
     keys = [key for file in api_key_file or [] for key in keys_of(file)]
     with ExitStack() as closing:
         encoder = closing.enter_context(Choice(model=model, device=device, dtype=dtype).loaded_here())
-        encoder.tasks  # noqa: B018  # looks for the model's files, before clients are invited
+        encoder.tasks  # noqa: B018  # looks for the model's files, before clients can connect
         settings = Settings(
             name or name_of(encoder),
             host=host,

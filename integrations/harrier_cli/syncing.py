@@ -1,4 +1,4 @@
-"""`harrier sync`: a table of Postgres that keeps its own embeddings."""
+"""`harrier sync`: keep the embeddings of a Postgres table in sync with it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def create(
     text: Annotated[
         list[str],
         typer.Option(
-            "--text", metavar="SQL", help="A column or an SQL expression; may be repeated, and is then joined."
+            "--text", metavar="SQL", help="A column or an SQL expression; may be repeated, and all are joined."
         ),
     ],
     metadata: Annotated[
@@ -140,7 +140,7 @@ def create(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL, and change nothing.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Declare that the texts of a table are to be embedded, now and whenever they change."""
+    """Declare a table whose texts are embedded, now and whenever they change."""
     database = Database.of(to, trust)
     if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
@@ -206,7 +206,7 @@ def run(
 
 
 def _work(workers: list[SyncWorker], *, once: bool) -> None:
-    """Work until the workers are done, or told to end; rows in progress are then written."""
+    """Work until the workers are done or are told to stop; rows in progress are still written."""
     asked: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -232,7 +232,7 @@ def _work(workers: list[SyncWorker], *, once: bool) -> None:
 def status(
     *,
     place: PlaceName,
-    watch: Annotated[bool, typer.Option("--watch", help="Live, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep updating the output, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     trust: Trust = None,
 ) -> int:
@@ -360,7 +360,7 @@ def drop(
     chunks: Annotated[bool, typer.Option("--chunks", help="Also drop the table of chunks.")] = False,
     trust: Trust = None,
 ) -> None:
-    """Remove triggers, queue and view; the chunks stay, unless they are to go."""
+    """Remove triggers, queue and view. The chunks stay, unless --chunks is given."""
     with Database.of(place, trust).sync() as sync:
         sync.drop(chunks=chunks)
         say(f"table {sync} {'is dropped' if chunks else 'stays, and no longer follows a table'}")

@@ -35,7 +35,7 @@ def keywords(*, place: Place = None, as_json: AsJson = False) -> None:
 
 
 def refuse_wordless(store: VectorStore) -> None:
-    """Raise StoreUnsuitable if there is an index that was made without words: an ingest adds none."""
+    """Raise StoreUnsuitable if the index exists and was made without words, because an ingest adds none to it."""
     with suppress(StoreMissing):
         if store.describe().keywords is False:
             raise StoreUnsuitable(

@@ -1,4 +1,4 @@
-"""Files and rows to records: what `harrier ingest` reads, for programs.
+"""Files and rows as records: the input of `harrier ingest`, for use in programs.
 
     from harrier_core import Encoder, Index, open_store
     from harrier_files import Source, refuse_other_roots

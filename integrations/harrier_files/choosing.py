@@ -37,7 +37,7 @@ class Choice:
         self._dotted = tuple(part for part in parts if part.startswith("."))
 
     def leaves_out(self, inside: str) -> str | None:
-        """Return in a word why a file is not read, or None if it is."""
+        """Return a word for the reason why a file is not read, or None if it is."""
         if self._is_hidden(inside):
             return HIDDEN
         if self._exclude and self._exclude.match_file(inside):
@@ -47,7 +47,7 @@ class Choice:
         return self.of_other_kind(PurePosixPath(inside).suffix.lower())
 
     def leaves_out_folder(self, inside: str) -> str | None:
-        """Return in a word why a folder is not searched, or None if it is."""
+        """Return a word for the reason why a folder is not searched, or None if it is."""
         if self._is_hidden(inside):
             return HIDDEN
         return EXCLUDED if self._exclude and self._exclude.match_file(f"{inside}/") else None

@@ -20,7 +20,7 @@ from harrier_files.limits import Unreadable, read_at_most
 _FILE = "{}"
 _SUFFIX = re.compile(r"\.?([\w.+-]*\w)=(.+)", re.DOTALL)
 _TOLD = 4_096  # bytes from the end of a command's standard error
-_LINE = 200  # characters of it that are repeated
+_LINE = 200  # characters of it that are quoted
 SECONDS = 60.0
 
 
@@ -32,7 +32,7 @@ class Command:
     suffix: str | None = None
 
     def text(self, path: str, most: int, seconds: float = SECONDS) -> bytes:
-        """Return what the command prints for a file. There is no shell: a file's name is one argument."""
+        """Return the command's output for a file. No shell is involved: a file's name is one argument."""
         arguments = [each.replace(_FILE, path) for each in self.arguments]
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own command
@@ -56,7 +56,7 @@ class _Running:
         self._errors = b""
 
     def text(self, most: int) -> bytes:
-        """Return what it prints."""
+        """Return the command's output."""
         process = self._process
         assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018
         listening = threading.Thread(target=self._listen, args=[process.stderr], daemon=True)

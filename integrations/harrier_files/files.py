@@ -26,7 +26,7 @@ _SECOND = 10**9  # nanoseconds
 
 
 class Gone(Unreadable):
-    """A file that is known to be gone: what is stored of it is no longer in the source."""
+    """A file that is known to be gone: its stored records are no longer in the source."""
 
 
 class NotWanted(Unreadable):
@@ -81,13 +81,12 @@ class File(ABC):
         """A fingerprint that differs whenever the content may; None if that cannot be known.
 
         Equal stamps of one file mean that its content is the same, and that it need not be read again. Different stamps
-        mean
-        nothing: a file that was copied or touched has another. Stamps cannot be used to compare two files.
+        mean nothing: a file that was copied or touched has a new one. Stamps cannot be used to compare two files.
 
         Get the stamp before you open the file, and keep it if all of the file was read: a change in between then makes
-        the next stamp different. It takes a look at the file's metadata, on the web a request (HEAD), and nothing if
-        the listing included it. A file that was changed just now has no stamp: a second change within the same tick of
-        the clock could not be seen. Windows keeps no time of the last change besides the one that programs may set;
+        the next stamp different. It costs a look at the file's metadata, on the web a HEAD request, and nothing if the
+        listing included it. A file that was changed just now has no stamp: a second change within the same tick of the
+        clock could not be detected. On Windows, the only time of the last change is the one that programs may set;
         there, new content of the same size under an old modification time goes unnoticed.
         """
         return None
@@ -149,10 +148,10 @@ def stamp_of(*facts: object) -> bytes:
 
 @dataclass(slots=True)
 class Account:
-    """Other findings from looking for files."""
+    """Other results of the search for files."""
 
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (folder or page, reason)
     links: list[tuple[str, str]] = field(default_factory=list)  # (link, why it is skipped)
     left_out: Counter[str] = field(default_factory=Counter)  # files that are not read, by their kind: ".gz", "hidden"
-    unknown: list[str] = field(default_factory=list)  # prefixes of ids of which it is unknown whether they are gone
+    unknown: list[str] = field(default_factory=list)  # prefixes of ids whose records may or may not be gone
     unlisted: set[str] = field(default_factory=set)  # URLs that may be sitemaps, but did not list their pages

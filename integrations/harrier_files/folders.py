@@ -1,8 +1,8 @@
 """The files of local PATHs: which source each belongs to, and under which id it is a record.
 
-A folder is a source, named after the folder, and its files are records NAME/path/in/it. A file that is named by itself
-belongs to the folder that it is in, unless that is within a folder that is named as well. So an id depends neither on
-how a path was spelled nor on where the folder is, and no two sources share one.
+A folder is a source, named after the folder, and its files are records NAME/path/in/it. A file that is named
+individually belongs to the folder that it is in, unless that is within a folder that is named as well. So an id depends
+neither on how a path was spelled nor on where the folder is, and no two sources share one.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Folders:
 
     @property
     def whole(self) -> set[str]:
-        """The names of the sources of which a folder was named."""
+        """The names of the sources whose folders were named as a whole."""
         return {self._named[each.root].name for each in self._paths if each.folder}
 
     @property
     def alone(self) -> list[File]:
-        """The files that were named by themselves, from sources of which nothing else was."""
+        """The files that were named individually, from sources that were not named as a whole."""
         named = [(self._named[path.root], path) for path in self._paths if not path.folder]
         return [_file(origin, path.real, path.inside) for origin, path in named if origin.name not in self.whole]
 
@@ -178,7 +178,7 @@ class _Folder:
                 self.folders.account.links.append((self._name(link), LINK_TO_NOTHING))
 
     def _unreadable(self, folder: Path, error: OSError) -> None:
-        """Note that it is unknown what is in a folder that cannot be listed, or what of it is ignored."""
+        """Record a folder that cannot be listed, or whose ignore rules cannot be read: its files are unknown."""
         where = Path(str(error.filename)) if error.filename else folder
         self.folders.account.unreadable.append((str(where), f"cannot be read: {error.strerror}"))
         inside = self._inside(folder)
@@ -216,7 +216,7 @@ def _located(path: str | Path) -> Path:
 
 
 def _within(path: _Path, folders: Sequence[_Path]) -> _Path:
-    """Return it as part of the outermost of the folders that it is in."""
+    """Return a PATH as part of the outermost of the folders that it is in."""
     whole = path.real / path.inside
     around = min(
         (each for each in folders if whole.is_relative_to(each.real)),

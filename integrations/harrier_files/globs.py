@@ -1,4 +1,4 @@
-"""PATHs with a `*`, which a shell leaves as they are in quotes, and within a URL."""
+"""PATHs with a `*`, which a shell does not expand in quotes or within a URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harrier_files.walk import is_stored, is_url
 
 
 def expanded(paths: Iterable[str]) -> list[str]:
-    """Return paths with the files that a pattern fits in its place; one that fits none stays."""
+    """Return the paths, with each pattern replaced by the files that it matches; one without matches stays."""
     return [each for path in paths for each in _expanded(path)]
 
 

@@ -27,7 +27,7 @@ def parse_size(said: str) -> int:
 
 
 def shown_size(size: int) -> str:
-    """Return a size in the largest unit of which it has at least one."""
+    """Return a size in the largest unit that fits into it."""
     unit = next((unit for unit in "gmk" if size >= _UNITS[unit]), "")
     return f"{size / _UNITS[unit]:,.4g} {unit.upper()}B".replace("KB", "kB")
 

@@ -29,14 +29,14 @@ class Forgetful:
         self.mset = memory.mset
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return nothing for each key."""
+        """Return None for each key."""
         return [None] * len(keys)
 
 
 class FileMemory:
     """A store of bytes under names, for `Index.ingest(memory=...)`.
 
-    Threads and processes may share its file. It loses entries rather than raise: what is not remembered is done again.
+    Threads and processes may share its file. It loses entries rather than raise errors; forgotten work is done again.
     Entries that were not used in 90 days are removed.
     """
 

@@ -1,4 +1,4 @@
-"""Files of anything that fsspec opens: a prefix in a bucket, an archive, a server."""
+"""Files from anything that fsspec opens: a prefix in a bucket, an archive, a server."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ class Prefixes:
 
     @property
     def whole(self) -> set[str]:
-        """The names of the sources of which a prefix was named."""
+        """The names of the sources whose prefixes were named as a whole."""
         return {each.origin.name for each in self._prefixes if not each.alone}
 
     @property
     def alone(self) -> list[File]:
-        """The files that were named by themselves, from sources of which nothing else was."""
+        """The files that were named individually, from sources that were not named as a whole."""
         named = [each for each in self._prefixes if each.origin.name not in self.whole]
         return [self._file(each, each.path, {"name": each.path}) for each in named]
 
@@ -185,7 +185,7 @@ class Prefixes:
 
 
 def _within(prefix: _Prefix, named: Sequence[_Prefix]) -> _Prefix:
-    """Return it as part of the outermost of the prefixes that it is in, with its id there."""
+    """Return a URL as part of the outermost of the prefixes that it is in, with its id there."""
     around = [
         each
         for each in named

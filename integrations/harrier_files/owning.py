@@ -12,7 +12,7 @@ from harrier_files.sources import ROOT, SOURCE
 
 
 def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) -> None:
-    """Refuse to write records of a source that was made from something else: they would replace one another.
+    """Refuse to write to a source that was made from something else: the records would replace one another.
 
     A source that the index has from the same location is the same, even if the user names it. moved: the user says that
     it is the same, but has moved; then it must no longer be in the old location.

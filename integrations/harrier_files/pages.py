@@ -30,7 +30,7 @@ _REDIRECTS = 10
 _DOWN = 3  # consecutive pages that failed after all attempts: the others get one attempt each
 _PASSING = frozenset([408, 425, 429, 500, 502, 503, 504])
 _GONE = (404, 410)
-# Types that the type table, of which machines have only a part, need not know.
+# Types that may be missing from the type table of a machine.
 _TYPES = {
     "text/html": ".html",
     "application/xhtml+xml": ".html",
@@ -60,7 +60,7 @@ class Web:
         return Page(origin, url.removeprefix(origin.prefix), url, self)
 
     def ask(self, method: str, url: str) -> httpx.Response:
-        """Return an answer with an unread body, after redirects within the host. Raise Unreadable."""
+        """Return an answer with an unread body, after redirects within the host. Raise Unreadable on failure."""
         for _ in range(_REDIRECTS):
             response = self._persist(method, url)
             if not response.has_redirect_location:
@@ -222,7 +222,7 @@ class Page(File):
 
 
 def normal(url: str) -> str:
-    """Return the only spelling of a URL. Raise SettingError if it is not that of a page."""
+    """Return the canonical spelling of a URL. Raise SettingError if it is not that of a page."""
     try:
         parts = httpx.URL(url)
         found = parts.copy_with(fragment=None, raw_path=parts.raw_path)  # with a slash, if it has no path

@@ -19,7 +19,7 @@ from typing import Any
 from harrier_files.formats import Document, Given, check_installed
 from harrier_files.limits import Unreadable
 
-# For a file, and the same number of seconds again for each of this many bytes.
+# The time limit for a file, with the same number of seconds again for each `_BYTES` bytes; the memory limit.
 SECONDS, MEMORY = 60.0, 2 * 10**9
 _BYTES = 50 * 10**6
 _TO_DIE = 5.0
@@ -120,7 +120,7 @@ def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[
 
 
 def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content: bytes) -> Document | str:
-    """Return the document, or why there is none."""
+    """Return the document, or the reason why it cannot be read."""
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None and stdout is not None  # noqa: S101, PT018
     stdin.write(json.dumps(request).encode() + b"\n" + content)

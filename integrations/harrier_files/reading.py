@@ -1,4 +1,4 @@
-"""The content of a file as records, rows, or the reason why there are none: whatever the file is."""
+"""The content of any file as records or rows, or the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Reader:
             yield from self._opened(name, path, content)
 
     def _caught(self, name: str, called: str, parts: Iterator[Part], *, vague: bool) -> Iterator[Part]:
-        """Yield parts, and finally the reason why there are no more, if any."""
+        """Yield parts; if reading them fails, yield the reason last."""
         try:
             yield from parts
         except OtherKind as error:

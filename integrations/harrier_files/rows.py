@@ -18,7 +18,7 @@ from harrier_files.formats.decoding import REMEDY, as_utf8
 from harrier_files.limits import Unreadable, read_at_most, shown_size, too_large
 
 Row = Mapping[str, Any]
-# A row, or why there is none, and the number of its first line.
+# The number of a row's first line, and the row, or the reason why it cannot be read.
 Numbered = tuple[int, Row | Unreadable]
 
 _FETCHED = 1_000  # rows fetched at once from a server's cursor

@@ -1,4 +1,4 @@
-"""A source in shares, a file each, which are read by other processes or machines."""
+"""A source split into shares, one file each, which are read by other processes or machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = ".jsonl, .ndjson, .csv, .tsv or .parquet, gzipped or not"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What `Source` says of a file that was read, besides its records."""
+    """The findings in a file that was read, in addition to its records, as in `Source`."""
 
     complete: bool = True
     unknown: tuple[str, ...] = ()
@@ -45,12 +45,12 @@ class Unlisted:
     skipped: tuple[Skipped, ...]
 
     def read(self, note: Callable[[Found], None]) -> Iterator[Record | Skipped]:
-        """Yield them."""
+        """Yield a rejected record for each folder."""
         yield from self.skipped
 
 
 def shares_of(source: Source) -> list[Share | Unlisted]:
-    """Return a source of rows in shares. Raise SettingError if it has files that are not rows."""
+    """Split a source of rows into shares. Raise SettingError if it has files that are not rows."""
     files = list(source.walk)
     others = [file for file in files if not _has_rows(file, source.format)]
     if others:
@@ -64,7 +64,7 @@ def shares_of(source: Source) -> list[Share | Unlisted]:
 
 
 def add_found(source: Source, found: Iterable[Found]) -> None:
-    """Have a source know what was found in its shares, as if it had read them itself."""
+    """Add the findings in its shares to a source, as if it had read them itself."""
     for each in found:
         source.complete = source.complete and each.complete
         source.walk.unknown.extend(each.unknown)

@@ -26,7 +26,7 @@ class Sitemap:
 
 
 def parsed(content: bytes) -> Sitemap:
-    """Return what a sitemap lists, compressed or not. Raise Unreadable if it is not one."""
+    """Return the contents of a sitemap, compressed or not. Raise Unreadable if it is not one."""
     try:
         from lxml import etree
     except ImportError:

@@ -33,7 +33,7 @@ Given = str | PathLike[str]  # a path or a URL
 
 @dataclass(slots=True)
 class Source:
-    """Records of files, for `Index.ingest`, and which stored records no longer have a file.
+    """The records of files, for `Index.ingest`; it also finds stored records whose files are gone.
 
         source = Source("handbook", exclude=["drafts/"])
         report = index.ingest(source, prune=source.pruning)
@@ -42,7 +42,8 @@ class Source:
     for each file or row that could not be read, with the reason; an ingest puts them into its report.
 
     A record's id does not depend on how a path was spelled: a file of a folder is FOLDER/PATH/IN/IT, and one that is
-    named by itself belongs to the folder that it is in; a page's id is its URL; that of a row without one is FILE:LINE.
+    named individually belongs to the folder that it is in; a page's id is its URL; that of a row without one is
+    FILE:LINE.
 
     Attributes:
         paths: Files, folders, URLs, or "-" for standard input; one, or several. A URL is a page or a sitemap
@@ -58,11 +59,11 @@ class Source:
         exclude: Do not read what matches one of these.
         ignore: Whether .gitignore and .harrierignore are respected.
         links: What to do with links in folders to files and folders that are not among `paths`: "skip" ignores them,
-            and what is stored of them counts as gone; "follow" reads them.
+            and their stored records count as gone; "follow" reads them.
         piped: The id of the text from standard input.
         complete: After a run: whether all ids were yielded, or begin with one of `walk.unknown`.
         bytes_read: How many bytes have been read so far.
-        walk: What else was found: `walk.left_out` counts the files that are not read, by kind.
+        walk: Other findings: `walk.left_out` counts the files that are not read, by kind.
 
     """
 
@@ -168,7 +169,7 @@ class Source:
         return self.columns.id is not None or any(record_id.startswith(each.prefix) for each in self.origins)
 
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Return whether such a record belongs here: for a file that was named by itself, only what came from it."""
+        """Return whether such a record belongs here: for a file that was named individually, only its own records."""
         if metadata.get(SOURCE) in self.walk.whole:
             return True
         return any(
@@ -186,7 +187,7 @@ class Source:
         return replace(self, paths=paths, name=name, include=(), exclude=(), _parser=Parser())
 
     def read(self, file: File) -> Iterator[Record | Skipped]:
-        """Yield the records of one of the files, with what is rejected of it."""
+        """Yield the records of one of the files, and the parts of it that are rejected."""
         called = _called(file)
         try:
             with file.open() as content:
@@ -257,7 +258,7 @@ class Source:
                 yield _owned(record, origin, file)
 
     def _unread(self, part: Unread) -> Skipped:
-        """Report a file. Its stored records are kept; which stored rows are its own shows in their ids at best."""
+        """Report an unread file. Its stored records are kept; only ids can show which stored rows belong to it."""
         if part.many and self.columns.id is None:
             self.walk.unknown.append(f"{part.name}:")
         elif part.many:

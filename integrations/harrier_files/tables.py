@@ -40,7 +40,7 @@ class PostgresSource(Source):
         yield from self._rows(self._origin.name, rows, self._origin, file)
 
     def size(self) -> int | None:
-        """Return None: finding out would take a second look at all of it."""
+        """Return None: finding out would mean reading everything twice."""
         return None
 
     def _may_own(self, record_id: str) -> bool:

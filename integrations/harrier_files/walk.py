@@ -32,7 +32,7 @@ class Place(Protocol):
 
     @property
     def alone(self) -> list[File]:
-        """The files of the other sources that were named by themselves."""
+        """The files of the other sources that were named individually."""
 
     def __iter__(self) -> Iterator[File]:
         """Yield the files. Each is to be opened before the next one is requested."""
@@ -40,7 +40,7 @@ class Place(Protocol):
 
 @dataclass(slots=True)
 class Walk:
-    """The files of PATHs, and what else was found there."""
+    """The files of PATHs, and other findings there."""
 
     paths: Sequence[str]
     source: str | None = None  # the name of all of them
@@ -51,7 +51,7 @@ class Walk:
     account: Account = field(default_factory=Account)
     origins: list[Origin] = field(init=False)
     whole: set[str] = field(init=False)  # names of the sources that were named as a whole
-    alone: list[File] = field(init=False)  # files of the other sources that were named by themselves
+    alone: list[File] = field(init=False)  # files of the other sources that were named individually
     _places: list[Place] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Walk:
 
     @property
     def unknown(self) -> list[str]:
-        """The prefixes of ids of which it is unknown whether they are gone."""
+        """The prefixes of ids whose records may or may not be gone."""
         return self.account.unknown
 
     def __iter__(self) -> Iterator[File]:

@@ -157,7 +157,7 @@ class _Listed:
             return None
 
     def _leaves_out(self, url: str, robots: RobotFileParser, *, sitemap: bool) -> str | None:
-        """Return why a URL is not requested: no sitemap leads off its host, where it could reach any machine."""
+        """Return why a URL is not requested. A sitemap must not lead off its host, where it could reach any machine."""
         if not url.startswith(self.origin.prefix):
             return ELSEWHERE
         if not robots.can_fetch(self.web.agent, url):

@@ -1,4 +1,4 @@
-"""The subject of an index, as far as a description may reveal it: counts, fields and their commonest values."""
+"""The contents of an index, as far as a description may reveal them: counts, fields and their commonest values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Cards:
         self._reading: asyncio.Future[Card] | None = None
 
     async def latest(self) -> Card:
-        """Return the current card, and have a new one read if it is old; at first, wait for it a while."""
+        """Return the current card, and have a new one read if it is old. Only the first caller waits, for a while."""
         if self._card is not None and monotonic() - self._read_at < self._fresh:
             return self._card
         if self._reading is None or self._reading.done():
@@ -66,7 +66,7 @@ class Cards:
 
 
 def read(view: View) -> Card:
-    """Return the card of what callers may see. Counts are included only if that is everything."""
+    """Return the card of the part that callers may see. Counts are included only if they may see everything."""
     known: dict[str, Any] = {}
     try:
         known["tasks"] = sorted(getattr(view.index.encoder, "tasks", None) or ())  # a third-party Embedder has none

@@ -28,7 +28,7 @@ def title_of(record_id: str, metadata: Metadata) -> str:
 
 
 def url_of(record_id: str, metadata: Metadata, index: str, *, local: bool) -> str:
-    """Return where a record can be looked at: a page, a file if it is on the user's machine, or its resource."""
+    """Return the address to view a record: a page, a file if it is on the user's machine, or its resource."""
     for value in (record_id, *(metadata.get(name) for name in _URLS)):
         if isinstance(value, str) and _is_page(value):
             return value

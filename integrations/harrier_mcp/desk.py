@@ -143,7 +143,7 @@ class Desk:
         return {"metadata": own} if own else {}
 
     async def whole(self, record_id: str) -> Whole:
-        """Return a record. Raise Refused if there is none that callers may see."""
+        """Return a record. Raise Refused unless it exists and callers may see it."""
         whole = await self.view.arecord(record_id)
         if whole is None:
             raise Refused("there is no record with this id; use the id of a search result")
@@ -180,7 +180,7 @@ class Desk:
 
 
 def _equalities(where: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the metadata that conditions ask for by value: what is added here has them, unless it says otherwise."""
+    """Return the metadata that conditions require by value: records added here have them by default."""
     plain = (str, int, float, bool)
     given = (where or {}).items()
     return {name: value for name, value in given if isinstance(value, plain) and name[:1] != "$" and "." not in name}

@@ -1,8 +1,8 @@
-"""Ingests on Ray: the rows of a Ray dataset into an Index, by one worker for each GPU of a cluster.
+"""Ingests on Ray: workers, one for each GPU of a cluster, write the rows of a Ray dataset into an Index.
 
 pip install 'harrier-kit[ray,torch]'
 
-Where this is imported before Ray is started, Ray sends no usage statistics, unless RAY_USAGE_STATS_ENABLED says so.
+If this is imported before Ray is started, Ray sends no usage statistics unless RAY_USAGE_STATS_ENABLED asks for them.
 """
 
 import os as _os

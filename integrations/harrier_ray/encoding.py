@@ -1,4 +1,4 @@
-"""Vectors of a batch of rows, for sinks that are no Index of the kit's."""
+"""Vectors of a batch of rows, for sinks other than an Index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of a Ray dataset into an Index: a block of rows is a part of the ingest, whichever worker has it."""
+"""Ingest the rows of a Ray dataset into an Index: each block of rows is a part, whichever worker has it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def ingest(
 ) -> IngestReport:
     """Make the index hold these rows as they are now, as `Index.ingest` does, by the workers of a cluster.
 
-    id, text, metadata: columns; or record: a function of a row that returns a Record. workers: their number, or the
-    least and the greatest, or by default one for each GPU; each loads the model, and opens the store by at most
+    id, text, metadata: columns; or record: a function of a row that returns a Record. workers: their number, or a
+    minimum and a maximum; by default, one for each GPU. Each loads the model, and opens the store with at most
     `connections` connections.
     block: rows that are ingested together. on_progress: called with the report so far, each time a block is done. A row
-    that ends the process that ingests it is rejected, after two tries. An id that came in several blocks with other
-    texts is in the report's `differing`.
+    that ends the process that ingests it is rejected, after two tries. An id that occurred in several blocks with
+    different texts is in the report's `differing`.
     """
     check_integer("block", block, 1)
     begun = perf_counter()
@@ -95,7 +95,7 @@ def check_index(index: Index) -> None:
 
 
 def _settings(part: IngestPart) -> bytes:
-    """The part, pickled, without a secret: what is sent to workers is kept by the cluster's head node."""
+    """Return the part, pickled, without a secret: the cluster's head node keeps all that is sent to workers."""
     try:
         settings = pickle.dumps(part)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
@@ -117,10 +117,10 @@ def _columns(dataset: Dataset, columns: Columns) -> Columns:
 
 
 def _told(reports: Dataset, begun: float, on_progress: Progress | None) -> Iterator[PartReport]:
-    """The reports of the blocks, as they come."""
+    """Yield the reports of the blocks as they arrive."""
     report = IngestReport()
     for row in reports.iter_rows():
-        part: PartReport | HarrierError = pickle.loads(row["report"])  # noqa: S301  # a worker of ours made it
+        part: PartReport | HarrierError = pickle.loads(row["report"])  # noqa: S301  # one of our workers made it
         if isinstance(part, HarrierError):
             raise part
         report = report + part.report

@@ -1,4 +1,4 @@
-"""How many workers a cluster has room for. Ray waits without a word for what it can never have: that is refused."""
+"""The workers that a cluster has room for. Ray waits silently for resources that it can never have; we refuse."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from harrier_core import Embedder, SettingError
 
-_READING = 1.0  # CPUs that the tasks want which read the source
+_READING = 1.0  # CPUs for the tasks that read the source
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Workers, and what each takes of the cluster."""
+    """The number of workers, and the resources of the cluster that each takes."""
 
     least: int
     most: int
@@ -23,7 +23,7 @@ class Plan:
     def of(
         cls, workers: int | tuple[int, int] | None, encoder: Embedder, machines: Sequence[Mapping[str, float]]
     ) -> Plan:
-        """Return the plan for a number of workers, from one number to another, or one for each GPU.
+        """Return the plan for a number of workers, a minimum and a maximum, or one worker for each GPU.
 
         machines: the resources of each. A worker has all of its GPUs on one of them.
         """
@@ -33,7 +33,7 @@ class Plan:
         room = sum(own // each for own in gpus) if each else 0
         if each and not room:
             raise SettingError(
-                f"the model is spread over {each} GPUs, and no machine of the cluster has as many; name fewer devices"
+                f"the model is spread over {each} GPUs, and no machine of the cluster has that many; name fewer devices"
             )
         if workers is None:
             if not each:
@@ -54,7 +54,7 @@ class Plan:
 
 
 def _gpus_of(encoder: Embedder) -> int:
-    """Return over how many GPUs its model is spread, or 0 if it needs none where there are some."""
+    """Return the number of GPUs that the model is spread over, or 0 if it needs none even where they exist."""
     if encoder.settings is None:
         return 0
     devices = str(encoder.settings.get("device") or "cuda")

@@ -24,11 +24,11 @@ class Share(Protocol):
     """A part of a source. It can be pickled, and yields the same records whenever it is read."""
 
     def read(self, note: Callable[[Any], None]) -> Iterator[Ingestible]:
-        """Yield its records. note: called at the end with what else was found, which can be pickled."""
+        """Yield its records. note: called at the end with the other findings, which can be pickled."""
 
 
 class Reading:
-    """The records of shares, as a dataset; and what else was found, once that was consumed."""
+    """The records of shares, as a dataset; and the other findings, once the dataset was consumed."""
 
     def __init__(self, shares: Sequence[Share], *, here: bool) -> None:
         """Take shares. here: read them on this machine, because only it has the files."""
@@ -45,14 +45,14 @@ class Reading:
         self.dataset: Dataset = shared.flat_map(_read(self._notes), **options)
 
     def found(self) -> list[Any]:
-        """Return what was noted of each share."""
+        """Return the findings noted for each share."""
         found: list[Any] = ray.get(self._notes.all.remote())
         return found
 
 
 def record_of(row: Mapping[str, Any]) -> Ingestible:
     """Return the record of a row of a Reading's dataset."""
-    record: Ingestible | HarrierError = pickle.loads(row["record"])  # noqa: S301  # a task of ours made it
+    record: Ingestible | HarrierError = pickle.loads(row["record"])  # noqa: S301  # one of our tasks made it
     if isinstance(record, HarrierError):
         raise record
     return record

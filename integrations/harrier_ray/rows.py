@@ -36,7 +36,7 @@ class Columns:
 
 
 def name_of(records: Sequence[Ingestible]) -> str:
-    """Return a name for a block that it has at every try."""
+    """Return a name for a block, the same at every try."""
     ids = blake2b(digest_size=16)
     for each in records:
         id_ = each["id"] if isinstance(each, Mapping) else each.id

@@ -19,17 +19,17 @@ from harrier_core import HarrierError, SettingError
 
 _LOCAL = "local"
 _PATIENCE = 10.0  # seconds for the head of a cluster to answer
-_RECORDS = 2**29  # bytes of memory for records on their way; Ray would reserve a third of the machine's
+_RECORDS = 2**29  # bytes of memory for records in transit; Ray would reserve a third of the machine's
 _TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @contextmanager
 def cluster(address: str | None = None, *, workers: int | None = None) -> Iterator[None]:
-    """Connect this process to Ray for a while.
+    """Connect this process to Ray while the block runs.
 
     address: HOST:PORT of a cluster's head, or "auto" for the one that this machine belongs to; by default RAY_ADDRESS,
-    or else a cluster of this machine alone, which ends with the block. workers: how many that one has room for. What
-    Ray would print of its work is left out. A process that is connected stays so.
+    or else a cluster of this machine alone, which ends with the block. workers: how many that one has room for. Ray's
+    own messages about its work are suppressed. A process that is already connected stays connected.
     """
     if ray.is_initialized():
         yield
@@ -50,7 +50,7 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
 
 
 def beside() -> dict[str, str]:
-    """Return the label of the machine of this process, for actors whose loss would end the ingest as its own does."""
+    """Return the label of this process's machine, for actors whose loss would end the ingest as its own loss does."""
     return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
 
 
@@ -97,16 +97,16 @@ def _reach(place: str) -> None:
 def _start(workers: int | None) -> None:
     """Start a cluster of this machine.
 
-    Whoever reaches a port of Ray and knows its token can run programs: its ports are those of the loopback, and the
-    token is made for this cluster, instead of the one in the home directory, which others may be able to read.
+    Anyone who reaches a port of Ray and knows its token can run programs. So Ray listens on the loopback address only,
+    and the token is made for this cluster; others may be able to read the one in the home directory.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not any(name in os.environ for name in _TOKENS):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # that there is to be one is Ray's own default
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray requires one by default
     with _on_loopback():
         ray.init(
             address=_LOCAL,
-            num_cpus=max(cores, (workers or 0) + 1),  # to Ray they are numbers; one is for what reads
+            num_cpus=max(cores, (workers or 0) + 1),  # only numbers to Ray; one is for reading
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def worker_of(settings: bytes, space: EmbeddingSpace, make: MakeRecord, tries: Any) -> type:
-    """Return a class of actors for an IngestPart, pickled. Arguments of a constructor would be kept and logged by Ray.
+    """Return a class of actors for a pickled IngestPart. Ray would keep and log the arguments of a constructor.
 
-    space, and the kit's version here: those of each worker must be equal, before it writes. tries: an actor of Tries.
+    space: a worker writes only if it has this space, and this process's version of the kit. tries: an actor of Tries.
     """
     version = harrier_core.__version__
 
@@ -79,7 +79,7 @@ class _Remote:
 
 
 class Turns:
-    """Blocks run beside each other, but for one that may have killed its process, which runs alone."""
+    """Blocks run concurrently, except for one that may have killed its process, which runs alone."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -88,7 +88,7 @@ class Turns:
 
     @contextmanager
     def turn(self, alone: bool) -> Iterator[None]:
-        """Wait for what may not run meanwhile."""
+        """Wait for the blocks that must not run at the same time."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone and not (alone and self._running))
             self._running += 1

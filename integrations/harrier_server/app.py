@@ -89,7 +89,7 @@ def create_app(
 
 
 def _views(indexes: Mapping[str, Index], settings: Settings) -> dict[str, View]:
-    """Return what callers see of each index."""
+    """Return the callers' view of each index."""
     for name in (*settings.where, *settings.about):
         if name not in indexes:
             raise SettingError(f"there is no index {name!r}; this server has {', '.join(indexes) or 'none'}")
@@ -102,7 +102,7 @@ def name_of(encoder: Encoder) -> str:
 
 
 def _of_pages(settings: Settings) -> list[Middleware]:
-    """Return the middleware that tells browsers that pages of the allowed origins may call."""
+    """Return the CORS middleware, which lets browsers call from pages of the allowed origins."""
     if not settings.origins:
         return []
     return [

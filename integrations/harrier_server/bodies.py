@@ -101,7 +101,7 @@ async def _read(request: Request, most: int, count: Callable[[int], None]) -> by
 
 
 def too_long(most: int) -> Refusal:
-    """Return the refusal of a body that is too long, the rest of which is not read."""
+    """Return the refusal of a body that is too long. The rest of it is not read."""
     return Refusal(413, f"the body has more than {most:,} bytes; send fewer texts at once", code="too_large")
 
 

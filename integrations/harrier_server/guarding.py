@@ -54,7 +54,7 @@ class Guard:
 
 
 def _is_own_page(origin: str, headers: Headers) -> bool:
-    """Return whether a browser reports a page of this server: of its name, already known as its own, and its port."""
+    """Return whether a browser reports a page of this server: with its port, and its name, which was checked before."""
     site = headers.get("sec-fetch-site", "same-origin")
     return site == "same-origin" and origin in (f"{scheme}://{headers.get('host', '')}" for scheme in ("http", "https"))
 

@@ -89,7 +89,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
 
 def index_of(state: State, name: str) -> Index:
-    """Return the index with a name. Raise Refusal if the server has none."""
+    """Return an index by its name. Raise Refusal if the server has no such index."""
     index = state.indexes.get(name)
     if index is None:
         known = ", ".join(state.indexes) or "none"
@@ -105,34 +105,34 @@ def _only(state: State) -> str:
 
 
 def _keep(state: State, name: str, report: IngestReport) -> None:
-    """Keep what an ingest could not store, for people who look at the index."""
+    """Keep the records that an ingest rejected, for people who look at the index."""
     listed = [{"record_id": record_id, "reason": reason} for record_id, reason in report.rejected[:_KEPT]]
     when = datetime.now(UTC).isoformat(timespec="seconds")
     state.rejected[name] = {"at": when, "records": listed, "total": len(report.rejected)}
 
 
 def view_of(state: State, name: str) -> View:
-    """Return what callers may see of the index with a name. Raise Refusal if the server has none."""
+    """Return the callers' view of an index, by its name. Raise Refusal if the server has no such index."""
     index_of(state, name)
     return state.views[name]
 
 
 def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what a caller may know of an index of which it may see only a part."""
+    """Return the facts about an index, without the counts if callers may see only a part of it."""
     if state.views[facts["id"]].fixed is None:
         return facts
     return {name: value for name, value in facts.items() if name not in ("chunks", "records")}
 
 
 class Listing:
-    """The known facts of each index. One whose database is away, or does not answer, does not delay the others."""
+    """The known facts of each index. One whose database is down, or does not answer, does not delay the others."""
 
     def __init__(self, indexes: Mapping[str, Index]) -> None:
         self._indexes = indexes
         self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}  # one thread for each, however often it is listed
 
     async def facts(self) -> list[dict[str, Any]]:
-        """Return what is known now, or in a few seconds."""
+        """Return the facts that are known within a few seconds."""
         asked = {name: self._asked(name, index) for name, index in self._indexes.items()}
         if asked:
             await asyncio.wait(asked.values(), timeout=_PATIENCE)
@@ -161,7 +161,7 @@ def _size(query: object) -> int:
 
 
 def shared(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata without what is about the machine that ingested."""
+    """Return metadata without the fields about the machine that ingested them."""
     return {name: value for name, value in metadata.items() if name not in PRIVATE}
 
 

@@ -96,7 +96,7 @@ class Ingesting(Response):
         return said if self._failure is None else {**said, **self._failure.for_openai()}
 
     async def _report(self) -> IngestReport:
-        """Return the report; if the server cuts the ingest off, that of what was consumed until then."""
+        """Return the report; if the server cuts the ingest off, it covers the records consumed until then."""
         records = self._records(asyncio.get_running_loop())
         ingesting = asyncio.ensure_future(self._index.aingest(records, on_progress=self._progress))
         try:
@@ -179,7 +179,7 @@ class Ingesting(Response):
 
 
 def _record(line: bytes, number: int) -> Record | Skipped:
-    """Return the record of a line, or why there is none."""
+    """Return the record of a line, or the reason why it is not one."""
     try:
         read = msgspec.json.decode(line, type=RecordLine)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

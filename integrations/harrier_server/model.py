@@ -85,13 +85,13 @@ class Served:
 
 
 def _published(space: EmbeddingSpace) -> EmbeddingSpace:
-    """Return a space that names a folder's model by its last part: where it is on this machine concerns no caller."""
+    """Return the space, with a model's folder shortened to its last part: its location does not concern callers."""
     folder = Path(space.model)
     return replace(space, model=folder.name) if folder.is_absolute() else space
 
 
 def _template(encoder: Encoder) -> list[str] | None:
-    """Return what surrounds an instruction before a query, or None if the model takes only its own instructions."""
+    """Return the text around an instruction before a query, or None if the model takes only its own instructions."""
     try:
         before, _, after = encoder.prompt("", task=Task(_MARK)).partition(_MARK)
     except TaskError:

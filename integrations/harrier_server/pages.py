@@ -1,4 +1,4 @@
-"""The page for people, at /: the kit's own files, which need no key and contain nothing of an index."""
+"""The web page at /: the kit's own files, which need no key and contain no data of an index."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Refusal(Exception):
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the HTTP status and the content of the body; more: keys besides OpenAI's."""
+        """Take the HTTP status and the content of the body; more: keys in addition to OpenAI's."""
         super().__init__(message)
         self.status = status
         self.message = message

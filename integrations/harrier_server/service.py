@@ -1,4 +1,4 @@
-"""Texts of requests to vectors: admitted, in turns, and dropped when their caller goes away."""
+"""Encode the texts of requests, which are admitted, take turns, and are dropped when their caller goes away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FAILURES = 3
 _TRY_EVERY = 10.0  # seconds after which an unhealthy server tests whether it has recovered
 
 _QUICK = 50_000  # characters of queries that overtake; longer ones take turns like documents
-_FEW, _SHORT = 16, 2_000  # so few texts and characters are tokenized faster than another thread is woken
+_FEW, _SHORT = 16, 2_000  # up to these, texts and characters are tokenized faster than another thread is woken
 _SUBMITTING = 8  # threads for tokenizing
 
 

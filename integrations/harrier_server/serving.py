@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2_048
-TAKING = 5.0  # seconds for clients to take the answers that say that they were cut off
+TAKING = 5.0  # seconds for clients that were cut off to take the answers that say so
 _M_ARENA_MAX, _ARENAS = -8, 2  # of glibc's mallopt
 _CONCURRENCY = 1_024  # connections and requests; clients beyond that number are told to retry
 
@@ -95,8 +95,8 @@ class _Server(uvicorn.Server):
 def share_arenas() -> None:
     """Have the threads of this process share two of glibc's arenas, unless MALLOC_ARENA_MAX says otherwise.
 
-    glibc gives each thread an arena of its own, up to eight for each core. Requests free on one thread what another one
-    has allocated, and what each arena keeps for itself adds up over hours. Call this before there are threads.
+    glibc gives each thread its own arena, up to eight for each core. Requests free memory on one thread that another
+    one has allocated, and the memory that each arena retains adds up over hours. Call this before there are threads.
     """
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError):  # another C library, such as musl
@@ -107,7 +107,7 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
     """Serve an application from `create_app` until SIGINT or SIGTERM; then answer pending requests, and return.
 
     listening: called with the address once the server listens. Return whether it could load the model; if not, it ends
-    by itself.
+    without a signal.
     """
     state: State = app.state.harrier
     settings = state.settings

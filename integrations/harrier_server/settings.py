@@ -34,10 +34,10 @@ class Settings:
 
     name: the clients' name for the model, to which -query, -document and -query-TASK are added. keys: any of them
     grants access.
-    hosts: names in a Host header besides those of `host`. origins: those of pages that may call it. instructions:
-    whether a request may bring its own instruction. ingest: whether requests may write to indexes. where: conditions on
-    metadata, by the names of indexes, that no caller can widen. about: sentences that tell assistants what the texts
-    are, by the names of indexes. page: whether there is a page for people at /.
+    hosts: names to accept in a Host header, in addition to `host`. origins: those of pages that may call it.
+    instructions: whether a request may bring its own instruction. ingest: whether requests may write to indexes. where:
+    conditions on metadata, by the names of indexes, that no caller can widen. about: sentences that tell assistants
+    what the texts are, by the names of indexes. page: whether there is a web page at /.
     """
 
     name: str

@@ -26,7 +26,7 @@ class SearchingByVector(Reading):
     async def asimilarity_search_by_vector(  # type: ignore[override]
         self, embedding: Sequence[float], k: int = 4, **kwargs: Unpack[NearPages]
     ) -> list[Document]:
-        """Return what `similarity_search_by_vector` does, without holding up the event loop."""
+        """Return what `similarity_search_by_vector` returns, without blocking the event loop."""
         options = options_of("asimilarity_search_by_vector", kwargs, NearPages)
         return self._documents(await self._anearest(embedding, k, options))
 
@@ -40,7 +40,7 @@ class SearchingByVector(Reading):
     async def asimilarity_search_with_score_by_vector(
         self, embedding: Sequence[float], k: int = 4, **kwargs: Unpack[NearPages]
     ) -> list[tuple[Document, float]]:
-        """Return what `similarity_search_with_score_by_vector` does, without holding up the event loop."""
+        """Return what `similarity_search_with_score_by_vector` returns, without blocking the event loop."""
         options = options_of("asimilarity_search_with_score_by_vector", kwargs, NearPages)
         return self._scored(await self._anearest(embedding, k, options))
 
@@ -52,7 +52,7 @@ class SearchingByVector(Reading):
         lambda_mult: float = 0.5,
         **kwargs: Unpack[Near],
     ) -> list[Document]:
-        """Return what `max_marginal_relevance_search` does, for the vector of a query."""
+        """Return what `max_marginal_relevance_search` returns, for the vector of a query."""
         options = options_of("max_marginal_relevance_search_by_vector", kwargs, Near, "fetch_k", "lambda_mult")
         among = self._nearest(embedding, max(k, fetch_k), options, with_vectors=True)
         return self._documents(diverse(among, k, lambda_mult))
@@ -65,7 +65,7 @@ class SearchingByVector(Reading):
         lambda_mult: float = 0.5,
         **kwargs: Unpack[Near],
     ) -> list[Document]:
-        """Return what `max_marginal_relevance_search_by_vector` does, without holding up the event loop."""
+        """Return what `max_marginal_relevance_search_by_vector` returns, without blocking the event loop."""
         options = options_of("amax_marginal_relevance_search_by_vector", kwargs, Near, "fetch_k", "lambda_mult")
         among = await self._anearest(embedding, max(k, fetch_k), options, with_vectors=True)
         return self._documents(diverse(among, k, lambda_mult))
@@ -78,7 +78,7 @@ class SearchingByVector(Reading):
         lambda_mult: float = 0.5,
         **kwargs: Unpack[Near],
     ) -> list[tuple[Document, float]]:
-        """Return what `max_marginal_relevance_search_by_vector` does, with the cosines."""
+        """Return what `max_marginal_relevance_search_by_vector` returns, with the cosines."""
         options = options_of(
             "max_marginal_relevance_search_with_score_by_vector", kwargs, Near, "fetch_k", "lambda_mult"
         )
@@ -93,7 +93,7 @@ class SearchingByVector(Reading):
         lambda_mult: float = 0.5,
         **kwargs: Unpack[Near],
     ) -> list[tuple[Document, float]]:
-        """Return what `max_marginal_relevance_search_with_score_by_vector` does, without holding up the event loop."""
+        """Return what `max_marginal_relevance_search_with_score_by_vector` returns, without blocking the event loop."""
         options = options_of(
             "amax_marginal_relevance_search_with_score_by_vector", kwargs, Near, "fetch_k", "lambda_mult"
         )

@@ -161,7 +161,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
         on_blank: Literal["error", "last"] = "error",
         show_progress: bool = False,
     ) -> Self:
-        """Return embeddings that use this very encoder, or any other Embedder: they end when it is closed."""
+        """Return embeddings that use this very encoder, or any other Embedder, and stop working when it is closed."""
         if cache is not None:
             encoder = CachedEncoder(_encoder_of(encoder, "omit cache"), cache)
         elif isinstance(encoder, CachedEncoder) and isinstance(encoder.store, BaseStore):

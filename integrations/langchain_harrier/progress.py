@@ -11,7 +11,7 @@ from harrier_core.extras import require
 from harrier_core.progress import Progress, ProgressBar
 from harrier_core.texts import listed
 
-# Texts between two steps of a bar: many full passes on any device, and some seconds of long texts on a CPU.
+# Texts between two steps of a bar: many full passes on any device, and a few seconds of long texts on a CPU.
 _WINDOW = 256
 
 
@@ -27,7 +27,7 @@ def _bar(total: int, unit: str) -> Any:
 def windows_of(texts: Iterable[str]) -> Iterator[Iterator[list[str]]]:
     """Yield the texts in windows, with a bar that advances when the next window is requested.
 
-    The positions in an error about some of them count all.
+    Positions in an error about one window are those among all texts.
     """
     given, begin = listed(texts), 0
     with _bar(len(given), " texts") as bar, positions_of_all(lambda position: begin + position):
@@ -44,7 +44,7 @@ def windows_of(texts: Iterable[str]) -> Iterator[Iterator[list[str]]]:
 
 @contextmanager
 def told(on_progress: Progress | None, *, show: bool, total: int | None) -> Iterator[Progress | None]:
-    """Yield a function to call with each report of an ingest: it moves a bar, if one is to be shown."""
+    """Yield a function to call with each report of an ingest: it advances a bar, if one is shown."""
     if not show:
         yield on_progress
         return

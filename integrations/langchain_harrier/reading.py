@@ -61,7 +61,7 @@ class Reading(VectorStore):
         offset: int = 0,
         **kwargs: Any,
     ) -> list[Document]:
-        """Return what `get` does, without holding up the event loop."""
+        """Return what `get` returns, without blocking the event loop."""
         refuse_unknown("aget", kwargs, _GET)
         return await asyncio.to_thread(self.get, ids, where, filter=filter, limit=limit, offset=offset)
 
@@ -83,7 +83,7 @@ def as_ids(ids: Iterable[str]) -> list[str]:
 
 
 def found(read: Callable[[], list[T]]) -> list[T]:
-    """Return what is read; nothing if the place does not exist yet, and it is not created."""
+    """Return what is read, or an empty list if the place does not exist yet; it is not created."""
     try:
         return read()
     except StoreMissing:
@@ -91,7 +91,7 @@ def found(read: Callable[[], list[T]]) -> list[T]:
 
 
 async def afound(reading: Awaitable[list[T]]) -> list[T]:
-    """Return what `found` does, for an awaitable."""
+    """Return what `found` returns, for an awaitable."""
     try:
         return await reading
     except StoreMissing:

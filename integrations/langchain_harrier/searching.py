@@ -52,7 +52,7 @@ class Searching(Reading):
     async def asimilarity_search(  # type: ignore[override]
         self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[Document]:
-        """Return what `similarity_search` does, without holding up the event loop."""
+        """Return what `similarity_search` returns, without blocking the event loop."""
         options = options_of("asimilarity_search", kwargs, AskedPages)
         return self._documents(await self._asearch(query, k, options))
 
@@ -66,7 +66,7 @@ class Searching(Reading):
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[tuple[Document, float]]:
-        """Return what `similarity_search_with_score` does, without holding up the event loop."""
+        """Return what `similarity_search_with_score` returns, without blocking the event loop."""
         options = options_of("asimilarity_search_with_score", kwargs, AskedPages)
         return self._scored(await self._asearch(query, k, options))
 
@@ -88,7 +88,7 @@ class Searching(Reading):
     async def asimilarity_search_with_relevance_scores(  # type: ignore[override]
         self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[tuple[Document, float]]:
-        """Return what `similarity_search_with_relevance_scores` does, without holding up the event loop."""
+        """Return what `similarity_search_with_relevance_scores` returns, without blocking the event loop."""
         _check_relevance("asimilarity_search_with_relevance_scores", kwargs)
         return await super().asimilarity_search_with_relevance_scores(query, k, **kwargs)
 
@@ -108,7 +108,7 @@ class Searching(Reading):
     async def amax_marginal_relevance_search(  # type: ignore[override]
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Unpack[Asked]
     ) -> list[Document]:
-        """Return what `max_marginal_relevance_search` does, without holding up the event loop."""
+        """Return what `max_marginal_relevance_search` returns, without blocking the event loop."""
         options = options_of("amax_marginal_relevance_search", kwargs, Asked, "fetch_k", "lambda_mult")
         if not _asks(query):
             return []

@@ -114,9 +114,9 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
     ) -> None:
         """Make a vector store for an Index, or for a new one from embeddings and a place. Nothing is opened yet.
 
-        pre_delete_collection, force_recreate: remove the table or collection first, if there is one. Instead of `store`
-        there may be `connection`, `connection_string` or `url`, and with any URL `collection_name` or `table_name`, as
-        in other vector stores, and `keywords=True`, so that a new one has the words of its documents.
+        pre_delete_collection, force_recreate: remove the table or collection first, if it exists. As in other vector
+        stores, `connection`, `connection_string` or `url` can be given instead of `store`, and with any URL,
+        `collection_name` or `table_name`; and `keywords=True`, so that a new one has the words of its documents.
         """
         self.index = index_of(index, embedding, store, chunking, place)
         self.positions = positions
@@ -142,7 +142,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
     ) -> Self:
         """Return a vector store for an existing table or collection.
 
-        Raise StoreMissing if there is none, and WrongSpace if other embeddings made it.
+        Raise StoreMissing if it does not exist, and WrongSpace if it was made with other embeddings.
         """
         if emptying := [name for name in ("pre_delete_collection", "force_recreate") if place.get(name)]:
             raise SettingError(f"{emptying[0]} would remove a place that must exist; use from_documents")
@@ -163,7 +163,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         positions: bool = False,
         **place: Unpack[Place],
     ) -> Self:
-        """Return what `from_existing_collection` does, under langchain-postgres's name for it."""
+        """Return what `from_existing_collection` returns, under langchain-postgres's name for it."""
         return cls.from_existing_collection(
             embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
         )
@@ -209,7 +209,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         on_progress: Progress | None = None,
         **place: Any,
     ) -> Self:
-        """Return what `from_documents` does, without holding up the event loop."""
+        """Return what `from_documents` returns, without blocking the event loop."""
         one_for_each("ids", ids, documents)  # before anything is removed
         settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
         made = await asyncio.to_thread(cls, embedding=embedding, positions=positions, **settings)
@@ -258,7 +258,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         on_progress: Progress | None = None,
         **place: Any,
     ) -> Self:
-        """Return what `from_texts` does, without holding up the event loop."""
+        """Return what `from_texts` returns, without blocking the event loop."""
         rows_of_texts(texts, metadatas)  # refuses what does not fit before anything is removed
         one_for_each("ids", ids, texts)
         settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}

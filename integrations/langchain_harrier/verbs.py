@@ -47,7 +47,7 @@ class Verbs(Embeddings):
         return _lists(self.encode_queries(texts))
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """Return what `embed_documents` does, without holding up the event loop."""
+        """Return what `embed_documents` returns, without blocking the event loop."""
         warn_of_queries()
         if not self.show_progress:
             return await asyncio.to_thread(_lists, await self._source.aencode_documents(texts))
@@ -56,20 +56,20 @@ class Verbs(Embeddings):
         return [vector for part in parts for vector in part]
 
     async def aembed_query(self, text: str) -> list[float]:
-        """Return what `embed_query` does; queries that wait together share a forward pass."""
+        """Return what `embed_query` returns; queries that wait together share a forward pass."""
         [vector] = _lists(await self._source.aencode_queries([text]))
         return vector
 
     async def aembed_queries(self, texts: Iterable[str]) -> list[list[float]]:
-        """Return what `embed_queries` does, without holding up the event loop."""
+        """Return what `embed_queries` returns, without blocking the event loop."""
         return await asyncio.to_thread(_lists, await self._source.aencode_queries(texts))
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
-        """Return what `embed_documents` does, as a float32 array (texts, dimensions)."""
+        """Return what `embed_documents` returns, as a float32 array (texts, dimensions)."""
         return self._source.encode_documents(texts)
 
     def encode_queries(self, texts: Iterable[str]) -> Vectors:
-        """Return what `embed_queries` does, as a float32 array (texts, dimensions)."""
+        """Return what `embed_queries` returns, as a float32 array (texts, dimensions)."""
         return self._source.encode_queries(texts)
 
 

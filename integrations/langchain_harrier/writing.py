@@ -35,11 +35,11 @@ _NOT_GIVEN: Any = object()
 
 
 class Writing(Reading):
-    """The writing of a vector store over an Index.
+    """The methods of a vector store over an Index that write.
 
     Methods that add take these keywords. ids: used instead of the documents' own; an integer or a UUID becomes a str.
-    on_rejected: instead of the vector store's own; what cannot be stored ends in DocumentsRejected, or in an
-    InputWarning and is left out of the ids. The rest is stored in either case. show_progress: show a progress bar.
+    on_rejected: overrides the vector store's own. Documents that cannot be stored raise DocumentsRejected, or cause an
+    InputWarning and are left out of the ids; the rest is stored in either case. show_progress: show a progress bar.
     on_progress: called with an IngestReport after each window.
     """
 
@@ -74,7 +74,7 @@ class Writing(Reading):
         on_progress: Progress | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Do what `add_documents` does, without holding up the event loop."""
+        """Do what `add_documents` does, without blocking the event loop."""
         refuse_unknown("aadd_documents", kwargs, _KEYWORDS)
         rows, own = rows_of_documents(documents), one_for_each("ids", ids, documents)
         with told(on_progress, show=show_progress, total=length_of(documents)) as tell:
@@ -108,7 +108,7 @@ class Writing(Reading):
         on_progress: Progress | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Do what `add_texts` does, without holding up the event loop."""
+        """Do what `add_texts` does, without blocking the event loop."""
         refuse_unknown("aadd_texts", kwargs, _KEYWORDS)
         rows, own = rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts)
         with told(on_progress, show=show_progress, total=length_of(texts)) as tell:
@@ -126,7 +126,7 @@ class Writing(Reading):
         on_progress: Progress | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Store texts whose vectors were made before, by the same model; some are made again and compared.
+        """Store texts whose vectors were made before, by the same model; some vectors are made again and compared.
 
         embeddings: one for each text; without them, texts are pairs of a text and its vector. See `Writing` for the
         other keywords.
@@ -149,7 +149,7 @@ class Writing(Reading):
         on_progress: Progress | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Do what `add_embeddings` does, without holding up the event loop."""
+        """Do what `add_embeddings` does, without blocking the event loop."""
         refuse_unknown("aadd_embeddings", kwargs, _KEYWORDS)
         given, vectors = _apart(texts, embeddings)
         rows, own = rows_of_texts(given, metadatas), one_for_each("ids", ids, given)
@@ -185,7 +185,7 @@ class Writing(Reading):
         where: Where = _NOT_GIVEN,
         **kwargs: Any,
     ) -> bool:
-        """Do what `delete` does, without holding up the event loop."""
+        """Do what `delete` does, without blocking the event loop."""
         refuse_unknown("adelete", kwargs, ("ids", "filter", "where"))
         return await asyncio.to_thread(self.delete, ids, filter=filter, where=where)
 

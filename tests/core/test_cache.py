@@ -82,7 +82,7 @@ def test_nothing_is_mixed(folder: str, tmp_path: Path) -> None:
                 cached.encode_queries(["a"], task=task), encoder.encode_queries(["a"], task=task), atol=1e-6
             )
         assert len(values) == 4 * number + 4
-    with Encoder(folder, task="sts_query") as sts:  # the task's name is not what counts
+    with Encoder(folder, task="sts_query") as sts:  # the task's name does not matter
         before = len(values)
         CachedEncoder(sts, values).encode_queries(["a"])
         assert len(values) == before
@@ -149,7 +149,7 @@ def test_an_index_over_a_cache(folder: str) -> None:
         assert asyncio.run(other.asearch("what"))
         assert encoder.stats.texts == before
         assert other.verify(sample=1_000).sound
-        assert encoder.stats.texts == before + 30  # a cache is no witness
+        assert encoder.stats.texts == before + 30  # verification does not use cached vectors
 
 
 def test_an_ingest_over_a_cache_rejects_the_same(folder: str) -> None:

@@ -89,13 +89,13 @@ def check_ingest(store: VectorStore, records: Sequence[Record] = RECORDS) -> Non
     assert (report.written, report.deleted, encoder.encoded) == (0, 0, [])
 
 
-# -- what is there afterwards
+# -- the result
 
 
 PAIRS = [
     *permutations(("memory", "postgres", "edge"), 2),
     *(("postgres", "postgres"), ("edge", "edge")),  # of one database and of one folder
-    *(("memory", "sqlite"), ("sqlite", "memory")),  # of somebody who has never heard of copies
+    *(("memory", "sqlite"), ("sqlite", "memory")),  # a third-party store without support for copies
 ]
 
 
@@ -183,7 +183,7 @@ def test_layouts_are_kept(postgres: str, table: str, tmp_path: Path) -> None:
         PgVectorStore(postgres, table=f"{table} back") as back,
     ):
         filled(source, many)
-        with PgVectorStore(postgres, table=table) as plain:  # what is told is what is there
+        with PgVectorStore(postgres, table=table) as plain:  # its layout is that of the table
             assert plain.layout() == replace(source.layout(), indexes={"n": "float", "a b": "keyword"})
             assert copy(plain, edge).lost == []
         assert edge.layout().precision == "float32"
@@ -210,7 +210,7 @@ def test_options_in_the_targets_url(tmp_path: Path, postgres: str, table: str) -
         assert report.lost == ["vectors in float16, not float32", "no index of 'n'", "no words of chunks"]
         assert report.sound
         assert 0.999 < report.least_cosine < 1
-        assert plan(source, url).lost == report.lost  # of what is there now
+        assert plan(source, url).lost == report.lost  # also once the target exists
 
 
 def test_unsupported_settings_are_left_out(tmp_path: Path, postgres: str, table: str) -> None:
@@ -256,7 +256,7 @@ def test_an_empty_source_removes_nothing(new_store: NewStore) -> None:
     assert copy(source, new_store("memory")).sound
 
 
-# -- what is refused
+# -- refusals
 
 
 def test_the_same_place(postgres: str, table: str, tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_a_target_that_others_write_to() -> None:
     assert content(target) == content(source)
 
 
-# -- what is not sound
+# -- damage
 
 
 def test_damage_is_not_copied(postgres: str, table: str, new_store: NewStore) -> None:
@@ -439,7 +439,7 @@ def test_the_sample_finds_what_hashes_do_not(postgres: str, table: str) -> None:
         report = copy(source, target)
         assert report.copied == 0
         assert [record_id for record_id, _ in report.problems] == ["r000"] * 2
-        assert "another text or other metadata" in report.problems[0][1]
+        assert "a different text or metadata" in report.problems[0][1]
         assert "a cosine of -1.000" in report.problems[1][1]
 
 

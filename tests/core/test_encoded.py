@@ -45,7 +45,7 @@ def test_tokens(folder: Path) -> None:
 
 
 def test_truncated_positions(folder: Path) -> None:
-    """Positions refer to the caller's texts, whoever else encodes at the same time."""
+    """Positions refer to the caller's texts, even if others encode at the same time."""
     with Encoder(folder, max_tokens=20, on_overflow="truncate") as encoder:
         futures = [encoder.submit_documents(["short", LONG, "short too", LONG]), encoder.submit_documents(["short"])]
         first, second = (future.result(60) for future in futures)

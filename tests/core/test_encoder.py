@@ -359,7 +359,7 @@ def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
         waiting.result(60)
     deadline = time.monotonic() + 60
     while loaded_models() > before and time.monotonic() < deadline:
-        time.sleep(0.01)  # the pass under way, which nobody waits for any more
+        time.sleep(0.01)  # the abandoned pass may still be running
     assert loaded_models() <= before
 
 

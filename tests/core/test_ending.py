@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from slowly import quick
 
-# Of each program: an encoder with a forward pass of 0.2 seconds, so that what is begun would take minutes.
+# The start of each program: an encoder whose forward pass takes 0.2 seconds, so that its work would take minutes.
 BEGIN = """
 import asyncio, os, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +36,7 @@ class Told(MemoryStore):
         return written
 store = Told()
 """
-# Behind the last line main ends at once, unless it is to be interrupted.
+# The main thread ends right after the last line, unless it is to be interrupted.
 ARRANGEMENTS = {
     "a thread": "threading.Thread(target=encoder.encode_documents, args=[texts]).start(); time.sleep(0.5)",
     "a pool": "pool = ThreadPoolExecutor(1); pool.submit(encoder.encode_documents, texts); time.sleep(0.5)",
@@ -90,7 +90,7 @@ def run(built: Callable[..., Path], tmp_path: Path) -> Run:
                 assert process.stdout.readline() == "go\n"
                 time.sleep(0.5)
                 os.kill(process.pid, signal.SIGINT)
-            output, errors = process.communicate(timeout=60)  # what is begun takes more than ten times as long
+            output, errors = process.communicate(timeout=60)  # the work would take more than ten times as long
         finally:
             process.kill()
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
@@ -103,9 +103,9 @@ def test_a_process_ends(arrangement: str, run: Run) -> None:
     """The process ends after the current pass, whatever is being encoded."""
     done = run(ARRANGEMENTS[arrangement])
     assert done.returncode == {"an error": 3}.get(arrangement, -signal.SIGINT if "interrupted" in arrangement else 0)
-    if "thread" in arrangement:  # whose errors Python prints
+    if "thread" in arrangement:  # Python prints its error
         assert "ProcessEnding: this process is shutting down" in done.stderr
-    if arrangement == "an ingest in a pool":  # whose errors nobody sees
+    if arrangement == "an ingest in a pool":  # its error would otherwise go unseen
         assert "ingest interrupted after 0 chunks: this process is shutting down" in done.stderr
 
 

@@ -112,7 +112,7 @@ def test_a_list_of_values_is_refused_with_the_remedy(operand: Any) -> None:
             {"a": {"b": 1}},
             "unknown operator 'b' for 'a'; for the field 'b' of a dict at 'a' write 'a.b'; the operators are",
         ),
-        # In a field's place.
+        # In place of a field.
         ({"$nor": []}, """the top level has $and, $or and $not; write {"$not": {"$or": [...]}}"""),
         ({"$eq": 1}, "unknown operator '$eq'; the top level has $and, $or and $not; write the field first, {field:"),
         ({"$must": []}, """write {"$and": [...]}"""),

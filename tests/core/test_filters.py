@@ -81,7 +81,7 @@ AT_MIDNIGHT = "2024-05-01T00:00:00+00:00"
         ({"$not": {"a": 1, "b": 2}}, Not(All((Equal(("a",), 1), Equal(("b",), 2))))),
         ({"$or": [{"$not": {"a": 1}}, {"$and": [{"b": 2}]}]}, AnyOf((Not(Equal(("a",), 1)), All((Equal(("b",), 2),))))),
         ({"": 1}, Equal(("",), 1)),
-        # A name with dots is every way to read them.
+        # A name with dots is read in every possible way.
         ({"x.y": 1}, AnyOf((Equal(("x.y",), 1), Equal(("x", "y"), 1)))),
         ({"x.y": {"$ne": 1}}, Not(AnyOf((Equal(("x.y",), 1), Equal(("x", "y"), 1))))),
         ({"x.y": {"$exists": False}}, Not(AnyOf((Exists(("x.y",)), Exists(("x", "y")))))),
@@ -98,7 +98,7 @@ AT_MIDNIGHT = "2024-05-01T00:00:00+00:00"
         ({".": 1}, AnyOf((Equal((".",), 1), Equal(("", ""), 1)))),
         ({Key("x.y"): 1}, Equal(("x.y",), 1)),
         ({Key("$x"): {"$gt": 1}}, Order(("$x",), "$gt", 1)),
-        # What metadata would hold of a value.
+        # Values are converted as in metadata.
         ({"a": date(2024, 5, 1)}, Equal(("a",), "2024-05-01")),
         (
             {"a": {"$gte": datetime(2024, 5, 1, 2, tzinfo=timezone(timedelta(hours=2)))}},
@@ -140,13 +140,13 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
     assert (type(condition.path[0]), type(condition.value)) == (str, int)
 
 
-# -- what it means
+# -- meaning
 
 
 @pytest.mark.parametrize(
     ("operand", "value", "expected"),
     [
-        # Equality is of like kinds.
+        # Only values of the same kind can be equal.
         (1, 1, True),
         (1, 1.0, True),
         (1, True, False),
@@ -166,7 +166,7 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         (0.1, 0.1, True),
         (10**300, 10**300, True),
         (1, {"x": 1}, False),
-        # Of a list, one element is enough; a list in a list is none of them.
+        # One element of a list is enough; the elements of a nested list do not count.
         (1, [2, 1], True),
         (1, (2, 1), True),
         (1, [], False),
@@ -180,7 +180,7 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         ({"$in": [1, "x"]}, [3, 1], True),
         ({"$in": [1, "x"]}, "1", False),
         ({"$in": []}, 1, False),
-        # Order is of numbers, and of texts by code points.
+        # Numbers have an order, and texts are ordered by code points.
         ({"$gt": 1}, 1.5, True),
         ({"$gt": 1}, 1, False),
         ({"$gt": 1}, "2", False),
@@ -201,8 +201,8 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         ({"$lt": "10"}, "9", False),
         ({"$gt": 1}, [0, 2], True),
         ({"$gt": 1}, [0, "2"], False),
-        ({"$gt": 5, "$lt": 1}, [0, 6], True),  # each by an element of its own
-        # Between includes both, and is of one element.
+        ({"$gt": 5, "$lt": 1}, [0, 6], True),  # each is met by a different element
+        # $between includes both bounds, and one element must meet both.
         ({"$between": [1, 2]}, 1, True),
         ({"$between": [1, 2]}, 2.0, True),
         ({"$between": [1, 2]}, 2.5, False),
@@ -225,7 +225,7 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         ({"$lt": datetime(2024, 5, 1, tzinfo=UTC)}, "2024-04-30T23:59:59.999999+00:00", True),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001", True),
         (np.float32(0.5), 0.5, True),
-        # Patterns are of the whole text.
+        # A pattern must match the whole text.
         ({"$like": "foo%"}, "food", True),
         ({"$like": "oo"}, "food", False),
         ({"$like": "%oo_"}, "food", True),
@@ -246,7 +246,7 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         ({"$ilike": "stra\u1e9ee"}, "straße", True),
         ({"$ilike": "i"}, "\u0130", False),
         ({"$ilike": "\u03c3"}, "\u03c2", True),
-        # A text inside a text.
+        # A text may contain another.
         ({"$contains": "oo"}, "food", True),
         ({"$contains": "OO"}, "food", False),
         ({"$contains": ""}, "", True),
@@ -256,7 +256,7 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         ({"$contains": "x"}, {"x": "x"}, False),
         ({"$contains": "oo"}, ["bread", "food"], True),
         ({"$contains": "dread"}, ["bread", "d"], False),
-        # Being there.
+        # Existence.
         ({"$exists": True}, None, True),
         ({"$exists": True}, [], True),
         ({"$exists": False}, None, False),
@@ -434,7 +434,7 @@ def test_types_are_not_mixed(found: Any, wanted: Any) -> None:
 
 
 @given(st.lists(SCALARS, max_size=4), OPERANDS)
-def test_a_list_meets_what_one_of_its_elements_meets(values: list[Any], operand: Any) -> None:
+def test_one_matching_element_is_enough(values: list[Any], operand: Any) -> None:
     """A negated condition holds if no element meets it."""
     by_itself = [met({"a": operand}, {"a": value}) for value in values]
     negated = isinstance(operand, dict) and bool({"$ne", "$nin"} & operand.keys())

@@ -56,7 +56,7 @@ def stored(index: Index) -> dict[str, NDArray[np.float32]]:
     return {each.chunk.record_id: each.vector for each in index.read()}
 
 
-# -- what is taken
+# -- accepted vectors
 
 
 def test_a_sample_of_each_window(index: Index, encoder: Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_async(index: Index, encoder: Hashing) -> None:
     assert len(encoder.encoded) == 3
 
 
-# -- what is refused whole
+# -- errors of the whole call
 
 
 @pytest.mark.parametrize("run", [Index.ingest, lambda *a, **o: asyncio.run(Index.aingest(*a, **o))])
@@ -212,7 +212,7 @@ def test_an_error_of_the_callers_generator(index: Index) -> None:
         index.ingest(RECORDS, vectors=failing())
 
 
-# -- what is reported, while the others are stored
+# -- rejected records, while the others are stored
 
 
 @pytest.mark.parametrize(

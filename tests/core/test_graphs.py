@@ -1,6 +1,6 @@
-"""Small passes that are replayed: filled up to a shape, and with the vectors that they have by themselves.
+"""Small passes that are replayed: padded to a shape, with the same vectors as without padding.
 
-On a CPU the work is done anew where a GPU would replay it; the last test is about a real recording.
+On a CPU the work is repeated where a GPU would replay it; the last test uses a real recording.
 """
 
 from __future__ import annotations

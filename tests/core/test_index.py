@@ -26,7 +26,7 @@ from harrier_core.testing import MemoryStore
 RECORDS = [Record("a", "a secret text"), Record("b", "another text"), Record("bad\0", "a third secret")]
 ENCODER = Encoder("harrier-270m")
 
-# -- what it is made of
+# -- stores and encoders
 
 
 def test_a_url_is_a_store() -> None:
@@ -132,7 +132,7 @@ def test_subclasses_of_known_classes() -> None:
     assert Index(Connection(), Hashing()).plan([]).records == 0
 
 
-# -- how it shows itself
+# -- repr and logs
 
 
 def test_repr() -> None:
@@ -150,7 +150,7 @@ def test_repr() -> None:
         assert "secret" not in shown
 
 
-def test_what_an_ingest_logs(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_of_an_ingest(caplog: pytest.LogCaptureFixture) -> None:
     """One line at INFO, more at DEBUG, and never a text; searches log nothing above DEBUG."""
     index = Index(MemoryStore(), Hashing())
     with caplog.at_level(logging.DEBUG, "harrier_core"):

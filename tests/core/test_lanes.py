@@ -55,7 +55,7 @@ def passes(lanes: Lanes) -> list[Pass]:
     [
         ([[4]], [[4]]),
         ([[4, 6, 2]], [[6, 4], [2]]),
-        ([[4, 6, 11, 4, 2]], [[11], [6, 4], [4, 2]]),  # longer than the limit: by itself
+        ([[4, 6, 11, 4, 2]], [[11], [6, 4], [4, 2]]),  # longer than the limit: alone
         ([[10], [10]], [[10], [10]]),
         ([[2], [9], [3]], [[2], [9], [3]]),  # the longest first within a window, not among windows
         ([[1, 1, 1]], [[1, 1, 1]]),

@@ -63,7 +63,7 @@ KINDS: list[Callable[[random.Random], str]] = [
     ),
 ]
 ASKED = ("what does {} mean", "how can I get rid of {} on my machine", "please explain {}, and what to do next")
-# As somebody else writes it: in another case, or with other joints; of a number's own points there are no others.
+# Other ways to write a code: in another case, or with other separators; the points within a number stay.
 OTHERWISE: list[Callable[[str], str]] = [
     str.lower,
     str.upper,
@@ -73,7 +73,7 @@ OTHERWISE: list[Callable[[str], str]] = [
 
 
 def mistyped(code: str, chance: random.Random) -> str:
-    """Return the code with one letter or digit changed after the second."""
+    """Return the code with one letter or digit changed, after the second character."""
     at = chance.choice([at for at, letter in enumerate(code) if letter.isalnum() and at > 1])
     like = next(each for each in (string.digits, string.ascii_lowercase, string.ascii_uppercase) if code[at] in each)
     return code[:at] + chance.choice(like.replace(code[at], "")) + code[at + 1 :]

@@ -114,7 +114,7 @@ def test_a_query_waits_for_one_pass(built: Callable[..., Path], monkeypatch: pyt
             asked.append(sum(not of_queries for of_queries in passes[before:]))
         assert not ingest.done()
         ingest.result(100)
-    assert max(asked) <= 2  # the one that began while the query was being tokenized, and the one that answered beside
+    assert max(asked) <= 2  # one that began while the query was being tokenized, and one that ran alongside
 
 
 SOAK = """

@@ -33,7 +33,7 @@ with Encoder(model, dtype="float32") as encoder:
     encoder.encode_documents(texts)
     loaded = held()
 """,
-    # The last moment at which a function that a thread of the engine runs still has what it uses.
+    # The last moment at which a function on an engine thread still holds its objects.
     "a close while a pass is just ending": """
 armed, known, ending, closed = (threading.Event() for _ in range(4))
 def at_its_end(frame, event, value):
@@ -57,7 +57,7 @@ encoder.close()
 closed.set()
 """,
 }
-# Matrices of some megabytes each, as in the released models: larger ones, glibc returns by itself.
+# Matrices of some megabytes each, as in the released models; glibc returns the memory of larger ones on its own.
 SHAPE = {"hidden_size": 640, "intermediate_size": 2_048}
 
 

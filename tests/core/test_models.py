@@ -44,7 +44,7 @@ def rewrite(folder: Path, change: Callable[[Tensors], None]) -> None:
     write_weights(folder / "model.safetensors", weights)
 
 
-# -- what is read
+# -- reading
 
 
 def test_everything_comes_from_the_files(folder: Path, edit: Edit) -> None:
@@ -117,7 +117,7 @@ def test_a_language_model_head_is_ignored(folder: Path) -> None:
     assert np.array_equal(encode(folder), expected)
 
 
-# -- what is refused
+# -- refusals
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_an_unknown_architecture(folder: Path, edit: Edit) -> None:
         encode(folder)
 
 
-# -- vectors that are none
+# -- invalid vectors
 
 
 def spoil(value: float) -> Callable[[Tensors], None]:

@@ -86,7 +86,7 @@ def test_a_passage_is_the_text_of_its_chunks(text: str, spans: list[tuple[int, i
     assert match_of(*chunks).passage == expected
 
 
-# -- what is read
+# -- reads
 
 
 def test_one_read_for_all_matches(index: Index, store: Reading) -> None:

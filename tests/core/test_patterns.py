@@ -12,7 +12,7 @@ from harrier_core.patterns import Wild, alike, fits, pattern_of
 
 
 def slowly(pattern: str, text: str, *, any_case: bool = False) -> bool:
-    """Match letter by letter, and try everything."""
+    """Match letter by letter, trying every possibility."""
     if not pattern:
         return not text
     first, rest = pattern[0], pattern[1:]
@@ -31,7 +31,7 @@ def slowly(pattern: str, text: str, *, any_case: bool = False) -> bool:
 LETTERS = "aAbß\u1e9eſsSkK\u212aéÉσς\u03a3iıİ😀\n%_\\.*[]^-\u0345"
 TEXTS = st.text(LETTERS, max_size=7)
 PATTERNS = st.text(LETTERS + "%_%_%", max_size=6).filter(
-    lambda text: (len(text) - len(text.rstrip("\\"))) % 2 == 0  # no backslash at the end but behind another
+    lambda text: (len(text) - len(text.rstrip("\\"))) % 2 == 0  # no backslash at the end, except after another
 )
 
 

@@ -316,7 +316,7 @@ def test_invalid_settings(tied: Path) -> None:
         QwenReranker(tied, max_tokens=2_000).scores(QUERY, ["a"])
 
 
-# -- what is no reranker
+# -- other models
 
 
 def test_an_embedding_model(built: Callable[..., Path], folder: Path, edit: Edit) -> None:

@@ -70,7 +70,7 @@ def nested(levels: int, value: Any = "end") -> dict[str, Any]:
     return dict(metadata)
 
 
-# -- what is refused, and why
+# -- refusals and their reasons
 
 CYCLE: dict[str, Any] = {}
 CYCLE["x"] = [CYCLE]

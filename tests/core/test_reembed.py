@@ -93,7 +93,7 @@ def content(store: VectorStore) -> list[Any]:
 
 
 def clean(records: Any, encoder: Hashing, store: VectorStore) -> list[Any]:
-    """Return what an ingest of these records into an empty store gives."""
+    """Return the content of an empty store after an ingest of these records."""
     store.drop()
     Index(store, encoder, chunking=CHUNKING).ingest(records)
     made = content(store)
@@ -177,7 +177,7 @@ def test_an_ingest_across_the_switch(store: Any, new_store: NewStore, turn: Any)
     assert content(store) == clean(after(), models[1], store.beside("_clean"))
 
 
-# -- what is refused, before anything is done
+# -- refusals, before anything is done
 
 
 def test_nothing_to_change(store: Any) -> None:
@@ -239,7 +239,7 @@ def test_texts_that_are_too_long_for_the_model(store: Any) -> None:
     assert switch(store, Short()).sound
 
 
-# -- what it would do, and how it looks
+# -- plans, checks, rates and workers
 
 
 def test_a_plan_and_a_check(store: Any, new_store: NewStore) -> None:
@@ -284,8 +284,8 @@ def test_no_faster_than_the_rate(store: Any) -> None:
     assert max(sizes) <= 16
 
 
-def test_whoever_needs_no_model(store: Any) -> None:
-    """The Contents of a store go on in the space that it has now."""
+def test_contents_across_the_switch(store: Any) -> None:
+    """Contents that are open follow the store to its new space, and back."""
     contents, record = Contents(store), RECORDS[7]
     assert [each.vector.size for each in contents.read([record.id])] == [16] * 4
     ids = contents.record_ids()
@@ -302,14 +302,14 @@ def test_whoever_needs_no_model(store: Any) -> None:
 
 
 def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes of their own fill the same; a record that ends them is found and told."""
+    """Worker processes give the same result; a record that crashes them is found and reported."""
     monkeypatch.setattr(filling, "_RECORDS", 4)
     with PgVectorStore(postgres, table=table, keywords=True) as store:
         Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
         chunks = Contents(store).count()
         report = reembed(store, Deadly(), workers=2)
         assert [(id_, reason[:36]) for id_, reason in report.rejected] == [
-            ("r017", "ended the process that worked on it,")
+            ("r017", "crashed the process that worked on it,")
         ]
         report = reembed(store, Other(), workers=2)
         assert (report.encoded, report.complete, report.rejected) == (RECORDS[17].text.count("."), True, [])
@@ -325,7 +325,7 @@ def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_workers(store: Any) -> None:
     """A rate is not divided, and a folder of Qdrant Edge is open in one process only."""
-    with pytest.raises(SettingError, match="rate is that of one process"):
+    with pytest.raises(SettingError, match="rate limits a single process"):
         reembed(store, Other(), workers=2, rate=5)
     with pytest.raises(SettingError, match="workers must be"):
         reembed(store, Other(), workers=0)
@@ -422,7 +422,7 @@ def test_dependent_objects(postgres: str, table: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_in_a_small_pool(postgres: str, table: str, size: int) -> None:
-    """One of the caller's, whose other connections are all lent to writers that wait for the switch."""
+    """The caller's pool works even if writers that wait for the switch hold all its other connections."""
     writers: list[Future[Any]] = []
 
     def tell(report: ReembedReport) -> None:
@@ -431,7 +431,7 @@ def test_in_a_small_pool(postgres: str, table: str, size: int) -> None:
             writers[0].result()
 
     class Last(Other):
-        """Has writers wait while it encodes what is caught up in the end."""
+        """A model that makes writers wait during the last encoding before the switch."""
 
         def submit_documents(self, texts: Any) -> Any:
             if writers:
@@ -461,7 +461,7 @@ def test_a_connection_lost_during_a_switch(postgres: str, table: str) -> None:
     late: list[IngestReport] = []
 
     class Losing(Other):
-        """Terminates the session that keeps writers out, once."""
+        """A model that once terminates the session that keeps writers out."""
 
         def submit_documents(self, texts: Any) -> Any:
             if not lost:
@@ -485,8 +485,8 @@ def test_a_connection_lost_during_a_switch(postgres: str, table: str) -> None:
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
 
 
-def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is waited for in moments, in which others go on; and if it takes too long, nothing is exchanged."""
+def test_a_long_reading_transaction(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch waits for it in short intervals between which others continue; after too long, it changes nothing."""
     monkeypatch.setattr(exchanging, "_TRIES", 3)
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
         index = Index(store, Hashing(), chunking=CHUNKING)
@@ -581,5 +581,5 @@ def test_a_grace_period(store: Any, new_store: NewStore, monkeypatch: pytest.Mon
     drop_old(store)
     with pytest.raises(WrongSpace):
         other.search(text)
-    with pytest.raises(SettingError, match="grace must be a number of seconds"):
+    with pytest.raises(SettingError, match="grace must be a positive number of seconds"):
         Index(store, Hashing(), grace=-1)

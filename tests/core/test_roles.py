@@ -18,7 +18,7 @@ Vectors = NDArray[np.float32]
 WEB = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
 QUERIES = [*PROSE[:4], *AWKWARD]
 
-# What parity allows is 1e-5. A wrong string must stand out from that by far, or parity would prove nothing.
+# The parity tolerance is 1e-5. A wrong string must differ by far more, or parity would prove nothing.
 NOTICEABLE = 1e-3
 
 

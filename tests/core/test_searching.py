@@ -1,4 +1,4 @@
-"""Options of searches: what is refused before the model runs, and what reaches a store."""
+"""Search options: which are refused before the model runs, and which reach a store."""
 
 from __future__ import annotations
 

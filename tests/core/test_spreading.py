@@ -228,7 +228,7 @@ def test_every_tensor_is_on_the_device_of_its_layer(
             result = spread.launch(rows, precise=precise)()
         assert str(place_of(result)) == "cpu:1"
         assert torch.equal(result, expected)
-        passes = 1 if precise else 3  # the beginnings have passes of their own
+        passes = 1 if precise else 3  # the beginnings have separate passes
         assert entered == ["cpu:0", "cpu:1"] * passes
     kept = [str(place_of(keys)) for keys, _ in spread._beginnings[INSTRUCTION]]
     assert kept == ["cpu:0"] * layers[0] + ["cpu:1"] * layers[1]
@@ -316,7 +316,7 @@ def test_embeddings_count_as_they_are_stored(built: Callable[..., Path]) -> None
     assert weights(shapes, "bfloat16", "float32")[0] * 2 == plain[0]
 
 
-# -- what is refused
+# -- refusals
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def exact_types(value: object) -> object:
         (Decimal("1E+3"), 1_000),
         (Decimal("1E-400"), 0.0),
         (Decimal(2**70), 2**70),
-        # Enumerations by their values, which have forms of their own.
+        # Enumerations are converted by value, and each value by its type.
         (Shade.NAME, "red"),
         (Shade.PARTS, [255, 0, 0]),
         (Shade.DAY, "2024-05-01"),
@@ -263,7 +263,7 @@ VALUES = st.recursive(
 @example(datetime(2024, 5, 1, 12, tzinfo=TWO_HOURS))
 @example({"a": [UUID(int=1), date(2024, 5, 1), time(12, tzinfo=TWO_HOURS), {1, "a"}, 2**70]})
 def test_the_form_is_stable(value: Any) -> None:
-    """It survives JSON, is its own form, and is what is hashed and stored."""
+    """It survives JSON, is its own form, and is hashed and stored."""
     try:
         made = plain({"x": value})
     except NoForm:

@@ -17,7 +17,7 @@ from ingesting import die_at
 from harrier_core.migration import copy, sources
 from harrier_core.migration.dumps import Dump, DumpWriter
 
-# What is done to a table, to a collection of Qdrant Edge, and to a file; each is done more than once but for the last.
+# Steps of a copy into a table, into a Qdrant Edge collection, and into a file. Those in ONCE happen only once.
 STEPS = {
     "postgres": ["before write_on", "after _put", "before _remove", "after write_on", "after delete", "after known"],
     "edge": ["before upsert", "after upsert", "after set_payloads", "before delete", "after delete_where"],

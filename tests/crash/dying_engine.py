@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 STEP = "HARRIER_DYING_ENGINE"  # the variable that names the step
-ONCE = "HARRIER_DIED_ENGINE"  # and a file that is there once it has died
+ONCE = "HARRIER_DIED_ENGINE"  # the variable that names a file, which exists once it has died
 
 ENGINE_STEPS = [
     f"{who} {when} {step}"
@@ -21,7 +21,7 @@ ENGINE_STEPS = [
 
 
 def dying(work: Callable[..., Any], when: str, who: str) -> Callable[..., Any]:
-    """The same, and the end of both processes, or of the engine, which is started again and dies no second time."""
+    """Return the function with a kill before or after it, of both processes or of the engine; it kills only once."""
 
     def die() -> None:
         with suppress(FileExistsError):

@@ -1,8 +1,9 @@
-"""A re-embedding of a folder of Qdrant Edge, to be killed together with its readers and writers: one process has all.
+"""A re-embedding of a Qdrant Edge folder, to be killed with its readers and writers, which are its threads.
 
 python edge_turns.py PLACE ACTION NOTES STEP     a step of STEPS or of ENGINE_STEPS, or "none"
 
-ACTION is "turn": what is kept of the other model takes the place, or a new one, if nothing is; or "fresh": a new one.
+ACTION is "turn", which switches to the other model with its existing collection if there is one, or "fresh", which
+always makes a new one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from harrier_core.migration.changing import NEXT, Changing
 from harrier_core.migration.encoding import Encoding
 from harrier_core.migration.filling import Filling
 
-# What only a migration does, so that no writer dies in its place; and at which time.
+# Steps that only a migration takes, so that no writer dies instead; each with its class and occurrence.
 STEPS = {
     "before opened_next": (Changing, 1),
     "after opened_next": (Changing, 1),
@@ -43,7 +44,7 @@ STEPS = {
 
 
 def turn(place: str) -> None:
-    """To the other model, by what is there."""
+    """Switch to the other model, with its existing collection if there is one."""
     found = spaces(place)
     other = next(each for each in models() if each.space != found.now)
     if found.before is not None:
@@ -55,7 +56,7 @@ def turn(place: str) -> None:
 
 
 def fresh(place: str) -> None:
-    """To the other model, by a new collection."""
+    """Switch to the other model with a new collection."""
     found = spaces(place)
     other = next(each for each in models() if each.space != found.now)
     if found.before is not None:

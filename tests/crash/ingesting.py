@@ -41,7 +41,7 @@ STEPS = [
     "after delete",
 ]
 
-# The same of what Qdrant Edge is asked.
+# The same for requests to Qdrant Edge.
 QDRANT_STEPS = [
     f"{when} {step}"
     for step in ("upsert", "set_payloads", "delete", "delete_where", "build_indexes")
@@ -149,5 +149,5 @@ if __name__ == "__main__":
     sys.stdout.write("begin\n")
     sys.stdout.flush()
     run(place_, name_, after())
-    with suppress(BrokenPipeError):  # where nobody waits for it
+    with suppress(BrokenPipeError):  # the reader may be gone
         os.write(1, b"end\n")

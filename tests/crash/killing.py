@@ -26,15 +26,15 @@ class Clean(NamedTuple):
 
 
 class Place(ABC):
-    """A place of tables or collections, of which tests kill copies of "before"."""
+    """A place of tables or collections. Tests kill ingests into copies of the one that is named "before"."""
 
     def __init__(self, address: str, of_processes: str | None = None) -> None:
         self.address = address  # as ingesting.py takes it
-        self._of_processes = of_processes or address  # the same place, as processes to be killed are told of it
+        self._of_processes = of_processes or address  # the same place, as given to processes to be killed
 
     @abstractmethod
     def copy_before(self, name: str) -> None:
-        """Return another copy of the state before the ingest."""
+        """Copy the state before the ingest to another table or collection."""
 
     @abstractmethod
     def content(self, name: str) -> list[Any]:
@@ -42,7 +42,7 @@ class Place(ABC):
 
     @abstractmethod
     def killed_is_over(self) -> None:
-        """Wait until nothing that a killed process started still runs."""
+        """Wait until everything that a killed process started has ended."""
 
     def make_before(self) -> None:
         run(self.address, "before", before())
@@ -69,7 +69,7 @@ class Place(ABC):
             begin = time.monotonic()
             with output:
                 assert output.readline() == "end\n"
-            taken.append(time.monotonic() - begin)  # without the interpreter's own end, which is as long again
+            taken.append(time.monotonic() - begin)  # without the interpreter's shutdown, which takes as long again
             assert process.wait(60) == 0
         content = self.content("clean")
         assert content != self.content("before")
@@ -94,7 +94,7 @@ class Place(ABC):
 def kill_server(folder: Path) -> None:
     """Kill Postgres with `kill -9`, and start it again."""
     os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    with (folder / ".harrier" / "watcher").open("r+") as file:  # until it has noticed
+    with (folder / ".harrier" / "watcher").open("r+") as file:  # wait until the watcher has noticed
         fcntl.flock(file, fcntl.LOCK_EX)
     _, leave = start(folder)
     leave()

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from harrier_core import EmbeddingSpace, Encoded, Index, Match, open_store
 from harrier_core.migration import back, filling, reembed, switch
 
-# Of what is done to a table while a place is filled, and while names are exchanged.
+# Steps on a table while a new place is filled, and while names are exchanged.
 STEPS = {
     "reembed": ["after _copy", "before write_on", "after known", "after write_on", "before try_to_build"],
     "switch": ["before _take_rights", "before _rename", "after _rename", "after run"],
@@ -48,7 +48,7 @@ class Other(Hashing):
 
 
 class Deadly(Other):
-    """Ends the process that encodes one of the records."""
+    """A model that ends the process when it encodes one of the records."""
 
     def submit_documents(self, texts: Any) -> Any:
         if any("number 17 says" in text for text in texts):
@@ -63,7 +63,7 @@ def _vector(text: str) -> NDArray[np.float32]:
 
 
 def models() -> list[Hashing]:
-    """Return both models, for an Index of either."""
+    """Return both models, for an Index that works with either."""
     return [Hashing(), Other()]
 
 

@@ -26,7 +26,7 @@ from harrier_core.testing import MemoryStore
 
 COPYING = Path(__file__).with_name("copies.py")
 
-# Of what a kill had made unreadable: the tests look at what is there after it.
+# A StoreWarning may report data that a kill made unreadable; the tests check the content afterwards.
 pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
 
 _numbers = count()
@@ -38,8 +38,8 @@ class Way(NamedTuple):
     kind: str  # of the target
     source: str
     target: Callable[[], str]
-    clean: list[Any]  # what one copy makes
-    seconds: float  # that it takes, from its first word to its last
+    clean: list[Any]  # the content after one uninterrupted copy
+    seconds: float  # the duration of that copy, from its first line of output to its last
 
 
 def place(kind: str, postgres: str, folder: Path) -> str:
@@ -93,7 +93,7 @@ def copying(*arguments: Any) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module", params=["postgres", "edge", "file"])
 def way(request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Way:
-    """Return the ways: a collection into a table, and a table into a collection and a file."""
+    """Return each way: a collection into a table, and a table into a collection or a file."""
     kind, folder = request.param, tmp_path_factory.mktemp("copies")
     source = fill(place("edge" if kind == "postgres" else "postgres", postgres, folder), new=True)
     clean = fill(place(kind, postgres, folder), new=False)
@@ -147,7 +147,7 @@ def test_killed_at_random(way: Way, pytestconfig: pytest.Config) -> None:
         tries += 1
         target = way.target()
         process = copying(way.source, target)
-        time.sleep(chance.uniform(0, way.seconds))  # the instant is what is tried out
+        time.sleep(chance.uniform(0, way.seconds))  # kill at a random moment
         process.send_signal(signal.SIGINT if tries % 3 == 0 else signal.SIGKILL)
         process.wait(60)
         hit += converges(way, target)

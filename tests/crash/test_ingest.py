@@ -78,7 +78,7 @@ def test_killed_at_random(tables: Tables, clean: Clean, pytestconfig: pytest.Con
     for _ in range(kills):
         tables.copy_before("killed")
         process = tables.ingesting("killed")
-        time.sleep(chance.uniform(0, clean.seconds))  # the instant is what is tried out
+        time.sleep(chance.uniform(0, clean.seconds))  # kill at a random moment
         process.kill()
         process.wait(60)
         hit += tables.converges("killed", clean)

@@ -17,7 +17,7 @@ from killing import Clean, Place
 from harrier_core import Index
 from harrier_core.store import Worded
 
-# Of what a kill had made unreadable: the tests look at what is there after it.
+# A StoreWarning may report data that a kill made unreadable; the tests check the content afterwards.
 pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
 
 
@@ -107,7 +107,7 @@ def test_killed_at_random(collections: Collections, clean: Clean, pytestconfig: 
     for number in range(kills):
         collections.copy_before("killed")
         process = collections.ingesting("killed")
-        time.sleep(chance.uniform(0, clean.seconds))  # the instant is what is tried out
+        time.sleep(chance.uniform(0, clean.seconds))  # kill at a random moment
         engine = engine_of(process)
         if engine is not None and number % 3 != 0:
             subprocess.run(["kill", "-9", str(engine)], check=False, stderr=subprocess.DEVNULL)

@@ -30,7 +30,7 @@ from harrier_core.migration import back, drop_old, reembed, switch
 REEMBEDDING = Path(__file__).with_name("reembeds.py")
 EDGE_TURNS = Path(__file__).with_name("edge_turns.py")
 
-# Of what a kill had made unreadable in a folder of Qdrant Edge: the tests look at what is there after it.
+# A StoreWarning may report data that a kill made unreadable; the tests check the content afterwards.
 pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
 
 
@@ -55,7 +55,7 @@ def content(place: str) -> list[Any]:
 
 
 def clean(place: str, records: Any, model: Hashing) -> list[Any]:
-    """Return what an ingest of these records into an empty place gives."""
+    """Return the content of an empty place after an ingest of these records."""
     with Index(open_store(place, keywords=True), model, chunking=CHUNKING) as index:
         index.drop()
         index.ingest(records)
@@ -65,10 +65,10 @@ def clean(place: str, records: Any, model: Hashing) -> list[Any]:
 
 
 def killed(place: str, action: str, chance: random.Random, step: str | None, occurrence: int = 1) -> None:
-    """Run a process and kill it at random, if it has not ended before."""
+    """Run a process, and kill it at a random moment if it has not ended before."""
     process = begun(place, action, step or "none", occurrence)
     if step is None:
-        time.sleep(chance.uniform(0, 1.5))  # the instant is what is tried out
+        time.sleep(chance.uniform(0, 1.5))  # kill at a random moment
         process.kill()
     assert process.wait(60) in ((-signal.SIGKILL,) if step else (-signal.SIGKILL, 0)), step
 
@@ -113,7 +113,7 @@ class Oracle:
         assert content(self._place) == clean(f"{self._place}_clean", self._traffic.records, model)
 
 
-@pytest.mark.timeout(400)  # it has a machine to itself rarely, and begins processes
+@pytest.mark.timeout(400)  # it starts processes, and rarely has a machine to itself
 def test_with_writers_and_readers_in_postgres(postgres: str) -> None:
     """The short form kills the filling once, and the switch just before its commit."""
     Oracle(f"{url_of(postgres)}&table=oracle", thorough=False).run()
@@ -127,11 +127,11 @@ def test_whatever_is_killed_in_postgres(server: tuple[str, Path]) -> None:
     Oracle(f"{url_of(conninfo)}&table=oracle", thorough=True, kill_server=lambda: kill_server(folder)).run()
 
 
-# -- in a folder of Qdrant Edge: one process has it, and is killed with its readers and writers, which are its threads
+# -- in a folder of Qdrant Edge: readers and writers are threads of the process that is killed
 
 
 class Folder:
-    """A collection with traffic, whose model changes again and again, there and back, and is killed on the way."""
+    """A collection with traffic, whose model is changed back and forth by processes that are killed."""
 
     def __init__(self, folder: Path) -> None:
         self.place = f"qdrant:{folder}/edge?collection=docs"
@@ -143,7 +143,7 @@ class Folder:
             index.ingest(STABLE)
 
     def begun(self, action: str, step: str = "none") -> subprocess.Popen[str]:
-        """A process that has begun to change the model, and that its writers have made sure of what a kill left."""
+        """Start a process, and wait until its writers have recovered and it is about to change the model."""
         command = [sys.executable, "-W", "ignore", str(EDGE_TURNS), self.place, action, str(self._notes), step]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
@@ -152,7 +152,7 @@ class Folder:
         return process
 
     def kill_at(self, step: str) -> None:
-        """The process or, at a step of the engine's, both or the engine alone, which is started again."""
+        """Kill the process at a step; at a step of the engine, kill both, or only the engine, which is restarted."""
         code = self.begun("fresh", step).wait(60)
         died = self._notes / "died"
         assert code == (0 if step.startswith("engine") else -signal.SIGKILL), step
@@ -161,9 +161,9 @@ class Folder:
         self.kills += 1
 
     def kill_at_random(self, chance: random.Random) -> None:
-        """The process, its engine, or both; a process whose engine was killed goes on to its end."""
+        """Kill the process, its engine or both; a process whose engine was killed must run to its end."""
         process = self.begun(chance.choice(["turn", "turn", "fresh"]))
-        time.sleep(chance.uniform(0, 4))  # the instant is what is tried out
+        time.sleep(chance.uniform(0, 4))  # kill at a random moment
         victim = chance.choice(["process", "engine", "both"])
         engines = engines_of(process) if victim != "process" else []
         if victim != "engine":
@@ -176,7 +176,7 @@ class Folder:
         self.kills += code != 0 or bool(engines)
 
     def turn(self) -> None:
-        """Change the model, there or back, and nobody kills it; all is then as after a clean ingest."""
+        """Change the model without a kill, and compare the content with a clean ingest."""
         held = self._space()
         assert self.begun("turn").wait(120) == 0
         [model] = [each for each in models() if each.space == self._space()]
@@ -189,7 +189,7 @@ class Folder:
 
 
 def engines_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes of the engine: one for each collection that it has open."""
+    """Return the engine's processes: one for each open collection."""
     found = Path(f"/proc/{process.pid}/task").glob("*/children")
     with suppress(FileNotFoundError, ProcessLookupError):
         return [int(each) for path in found for each in path.read_text().split()]
@@ -198,7 +198,7 @@ def engines_of(process: subprocess.Popen[str]) -> list[int]:
 
 @pytest.mark.timeout(4_000)
 def test_killed_in_a_folder(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """At steps and at random; then there and back, with new writes, and nothing is lost or doubled."""
+    """After kills at steps and at random, two more switches with new writes lose and duplicate nothing."""
     kills = pytestconfig.getoption("--kills")
     folder, chance = Folder(tmp_path), random.Random(0)
     steps = [*STEPS_OF_EDGE, *ENGINE_STEPS]

@@ -19,7 +19,7 @@ from harrier_core.testing import MemoryStore
 
 from ingesting import Hashing  # isort: skip
 
-# Of encoding: a slice under way, and those that are encoded and not written yet.
+# The encoding that a kill may lose: the slice under way, and those that are encoded but not yet written.
 _LOST = 5 * SECOND
 
 

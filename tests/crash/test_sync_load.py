@@ -21,9 +21,9 @@ from harrier_core import Chunking
 SYNCING = Path(__file__).with_name("syncing.py")
 ROWS, WRITERS, WORKERS = 2_000, 12, 2
 LEASE = 2.0
-GROWTH = 100_000  # bytes a minute that the catalogs may grow by
+GROWTH = 100_000  # bytes per minute by which the catalogs may grow
 LEFT = "SELECT (SELECT count(*) FROM harrier_sync.queue_1) + (SELECT count(*) FROM harrier_sync.changes_1)"
-ENTRIES = 40  # statements of ours, by their texts
+ENTRIES = 40  # the kit's statements with different texts must be fewer
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_catalogs_and_statements(
     with capsys.disabled():
         sys.stdout.write(
             f"\n{load.transactions / seconds:.0f} transactions a second for {seconds:.0f} s, {kills} workers killed: "
-            f"catalogs {after - before:+,} bytes, {ours or 'uncounted'} statements of ours\n"
+            f"catalogs {after - before:+,} bytes, {ours or 'uncounted'} statements by the kit\n"
         )
     assert execute("SELECT record_id, text FROM articles_chunks ORDER BY record_id::int") == [
         (str(id_), body) for id_, body in execute("SELECT id, body FROM articles ORDER BY id")
@@ -177,7 +177,7 @@ def test_nothing_to_do(
         ]:
             assert thread.is_alive()
         counted = statements(execute)
-        # Until its lanes have seen that there is nothing; and a server counts the transactions of an idle session late.
+        # Wait until the lanes have found nothing to do; a server counts the transactions of an idle session late.
         time.sleep(3 if counted else 13)
         calls = (
             "SELECT sum(calls)::int FROM pg_stat_statements WHERE query !~ 'pg_stat_statements|pg_database' AND dbid = "

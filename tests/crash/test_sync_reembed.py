@@ -25,7 +25,7 @@ MODELS = ("hashing", "hashing", "other", "other")
 
 
 class Torment:
-    """Two workers of each model, which are killed and replaced, beside writers of the source."""
+    """Two workers of each model that are killed and replaced, while writers change the source."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
@@ -44,7 +44,7 @@ class Torment:
                 each.kill()
 
     def run(self, kills: int) -> None:
-        """Write and kill so many workers."""
+        """Run the writers, and kill this many workers."""
         stop = threading.Event()
         self._rounds += 1
         writers = [Writer(self._conninfo, 10 * self._rounds + each) for each in range(2)]
@@ -67,7 +67,7 @@ class Torment:
 
 @pytest.mark.timeout(2_000)
 def test_both_tables(database: str, pytestconfig: pytest.Config) -> None:
-    """As the second is filled, after the switch, and after the way back: each holds all rows, and none that is gone."""
+    """While the second is filled, after the switch and after the way back, each holds all rows and no deleted ones."""
     kills = max(3, pytestconfig.getoption("--kills") // 4)
     with psycopg.connect(database, autocommit=True) as connection:
         for statement in CREATE:

@@ -1,4 +1,4 @@
-"""What the tests that torment the live sync share: writers of an application, workers, and what there must be then."""
+"""Shared code of the tests that torment the live sync: an application's writers, workers, and the expected content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORDS = ["river", "sand", "bread", "yeast", "vaccine", "virus", "glass", "light"
 
 
 class Writer:
-    """Changes both tables at random, in transactions of one statement or of several, some of which are rolled back."""
+    """A writer that changes both tables at random, in transactions of one or more statements; some are rolled back."""
 
     def __init__(self, conninfo: str, seed: int) -> None:
         self._conninfo = conninfo
@@ -46,7 +46,7 @@ class Writer:
                     time.sleep(self._chance.uniform(0, 0.02))
 
     def _transaction(self, connection: psycopg.Connection[Any]) -> None:
-        # Two writers may change the same keys, or stand in each other's way: that is theirs to bear.
+        # Two writers may change the same keys or block each other; those errors are not the sync's.
         with suppress(psycopg.IntegrityError, psycopg.errors.DeadlockDetected), connection.transaction():
             for _ in range(self._chance.choice([1, 1, 1, 4])):
                 statement, values = self._statement()
@@ -113,7 +113,7 @@ def content(conninfo: str, table: str) -> list[Any]:
 
 
 def expected(conninfo: str, table: str, query: str, model: Hashing | None = None) -> list[Any]:
-    """What an ingest of all rows into a new table makes."""
+    """Return the content of a new table into which all rows are ingested."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table)))
         rows = connection.execute(query.encode()).fetchall()
@@ -124,7 +124,7 @@ def expected(conninfo: str, table: str, query: str, model: Hashing | None = None
 
 
 def stopped(process: subprocess.Popen[bytes]) -> int:
-    """A worker's exit code when it is asked to end, once it has begun."""
+    """Ask a worker to end once it has begun, and return its exit code."""
     assert process.stdout
     with process.stdout as output:
         assert output.readline() == b"begin\n"

@@ -1,4 +1,4 @@
-"""Writers that insert, change, delete and prune, and readers that search, beside what changes the model of an index."""
+"""Writers that insert, change, delete and prune, and readers that search, while the model of an index is changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Records = dict[str, Record]
 
 
 class Noted(NamedTuple):
-    """What a writer has of its own, the ids that it is about to write, and what it will have then."""
+    """The records that a writer has, the ids that it is about to write, and the records that it will have then."""
 
     done: Records
     doing: set[str]
@@ -35,7 +35,7 @@ class Noted(NamedTuple):
 
 
 class Notes:
-    """What writers note before each write and after it, in files that outlive them, or in memory."""
+    """The writers' notes before and after each write, in files that outlive their process, or in memory."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
@@ -65,10 +65,10 @@ class Notes:
 
 
 class Traffic:
-    """Two writers and two readers, each with an Index of either model; and what there must be in the end."""
+    """Two writers and two readers, each with an Index of both models, and the records expected in the end."""
 
     def __init__(self, place: str, notes: Path | None = None, *, deadly: bool = False) -> None:
-        """notes: a folder, if these may be killed. deadly: an error ends the process."""
+        """notes: a folder, needed if the process may be killed. deadly: whether an error ends the process."""
         self._place = place
         self._deadly = deadly
         self._over = threading.Event()
@@ -81,7 +81,7 @@ class Traffic:
         return [*STABLE, *(record for number in range(WRITERS) for record in self._notes.of(number).done.values())]
 
     def recover(self) -> None:
-        """Check that what was written before a kill is there, and repeat the writes that the kill interrupted."""
+        """Check that everything written before a kill is there, and repeat the writes that the kill interrupted."""
         with Index(self._place, encoders=models(), chunking=CHUNKING) as index:
             stored = set(index.record_ids())
             for number in range(WRITERS):
@@ -111,7 +111,7 @@ class Traffic:
         assert self.errors == []
 
     def wait(self, written: int) -> None:
-        """Wait until so much more was written and searched."""
+        """Wait until this many more writes and searches are done."""
         before = self.written, self.searched
         while not self.errors and min(self.written - before[0], self.searched - before[1]) < written:
             time.sleep(0.01)

@@ -192,7 +192,7 @@ def test_a_remote_encoders_own_key(url: str, monkeypatch: pytest.MonkeyPatch) ->
         _ = again.max_tokens
 
 
-# -- settings, for which nobody is asked
+# -- settings
 
 Make = Callable[..., Any]
 

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit code."""
     parser = argparse.ArgumentParser(prog="upstream", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--reachable", action="store_true", help="only fetch the tests")
-    parser.add_argument("--ours-only", action="store_true", help="run only the tests that use a fixture of ours")
+    parser.add_argument("--ours-only", action="store_true", help="run only the tests that use one of our fixtures")
     parser.add_argument("--postgres", metavar="DSN", help="run on this server instead of an embedded one")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="part of a suite's name")
     chosen = parser.parse_args(arguments)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(outcomes: dict[Suite, Outcome], *, ours_only: bool) -> int:
-    """Print what is wrong, then the table, and return the exit code."""
+    """Print any problems and the table, and return the exit code."""
     lines = [_ROW.format("suite", "tests of", "passed", "ours", "failed", "skipped", "expected", "s")]
     wrong: list[str] = []
     for suite, found in outcomes.items():

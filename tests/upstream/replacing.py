@@ -31,7 +31,7 @@ class Replaced(pytest.Module):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--ours-only", action="store_true", help="run only the tests that use a fixture of ours")
+    parser.addoption("--ours-only", action="store_true", help="run only the tests that use one of our fixtures")
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
@@ -45,5 +45,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def note_ours(request: pytest.FixtureRequest) -> None:
-    """Note in the report that a test uses a fixture of ours."""
+    """Note in the report that a test uses one of our fixtures."""
     request.node.user_properties.append(("ours", True))

@@ -1,4 +1,4 @@
-"""Upstream's suites: what each of them tests with ours, how many tests it has, and the outcome of a run."""
+"""Upstream's suites: the objects that each replaces with ours, its number of tests, and the outcome of a run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HERE = Path(__file__).parent
 
 
 class Suite(NamedTuple):
-    """A test module of a distribution, and the plugin that replaces what it tests with ours."""
+    """A test module of a distribution, and the plugin that replaces the tested objects with ours."""
 
     name: str
     distribution: str
     file: str
     plugin: str
-    tests: int  # at least so many pass, for the version that constraints.txt names
-    ours: int  # at least so many of them use a fixture of ours
+    tests: int  # the minimum that must pass, for the version in constraints.txt
+    ours: int  # the minimum of these that must use one of our fixtures
     options: tuple[str, ...] = ()
 
 
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
     output: str
 
     def complaints(self, suite: Suite, *, ours_only: bool = False) -> Iterator[str]:
-        """Yield each way in which the outcome is not what it must be."""
+        """Yield a message for each problem of the outcome."""
         yield from (f"failed: {name}" for name in self.failed)
         yield from (f"skipped: {name}" for name in self.skipped)
         expected = suite.ours if ours_only else suite.tests

@@ -60,7 +60,7 @@ def upstream(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_what_is_counted(upstream: Path) -> None:
+def test_counts(upstream: Path) -> None:
     """A test that is skipped or expected to fail did not pass, and a RoleWarning is a failure."""
     found = run(suite(), upstream)
     assert (found.passed, found.ours) == (2, 1)

@@ -205,7 +205,7 @@ def _is_taken(id_: int) -> bool:
 
 
 def _named_user() -> int:
-    """Return the id of nobody, or else of the first other user that is not root."""
+    """Return the id of the user `nobody`, or else of the first other user that is not root."""
     for each in sorted(pwd.getpwall(), key=lambda each: (each.pw_name != "nobody", each.pw_uid)):
         if each.pw_uid != 0:
             return each.pw_uid

@@ -51,7 +51,7 @@ class Server:
     """The server of a folder, used by this process until it leaves."""
 
     def __init__(self, folder: Path, *, create: bool) -> None:
-        """Join it; start it if it is not running; with `create`, make the index if there is none."""
+        """Join the server, and start it if it is not running; with `create`, make the index if it does not exist."""
         self._folder = folder
         self._data = Path()
         self._directory = -1  # the data directory, open
@@ -84,7 +84,7 @@ class Server:
             return False
 
     def _check(self, *, create: bool) -> None:
-        """Raise for all that can be known before anything is made."""
+        """Do all checks that are possible before anything is made."""
         if not create:
             cluster.check_index(self._folder)
         elif cluster.data_of(self._folder) is None:
@@ -115,7 +115,7 @@ class Server:
         self._ensure(beside, account)
 
     def ensure(self) -> None:
-        """Start it again if it has ended, which only the system's administrator can cause."""
+        """Start the server again if it has ended, which only the system's administrator can cause."""
         with _starting(self._folder) as beside:
             # Without checking that it is alive, which would cost as much as a connection does.
             self._ensure(beside, cluster.account_for(self._directory, self._folder), ask=False)
@@ -228,7 +228,7 @@ class Server:
     # -- leaving
 
     def leave(self) -> None:
-        """Stop using it, and return once it has stopped, if there is no other user."""
+        """Stop using the server; if it has no other user, return once it has stopped."""
         self._close()
         until = time.monotonic() + _PATIENCE
         with suppress(OSError), ExitStack() as stack:  # the folder may be gone, or be another one by now

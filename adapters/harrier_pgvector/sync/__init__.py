@@ -1,4 +1,4 @@
-"""Live sync: a table of Postgres whose rows keep their own embeddings, with every insert, update and delete.
+"""Live sync: the embeddings of a Postgres table's rows, kept up to date with every insert, update and delete.
 
 TableSync(dsn, table="article_chunks").create("articles", encoder.space, text=["title", "body"])
 SyncWorker(dsn, encoder).run()      # on any number of machines, forever

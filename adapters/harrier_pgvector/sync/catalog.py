@@ -20,7 +20,7 @@ SCHEMA = "harrier_sync"
 CHANNEL = "harrier_sync"
 _LAYOUT = "Harrier Kit's live sync, layout 2"
 
-# Without IF NOT EXISTS: a role that may not create schemas gets the error only if there is none.
+# Without IF NOT EXISTS: a role that may not create schemas gets the error only if the schema is missing.
 CREATE = [
     "CREATE SCHEMA harrier_sync",
     f"COMMENT ON SCHEMA harrier_sync IS '{_LAYOUT.replace(chr(39), chr(39) * 2)}'",

@@ -175,7 +175,7 @@ class Declaring:
             ) from None
 
     def _check_unknown(self, connection: Connection[Any], objects: Objects) -> None:
-        """Check for records that the table has and the source has not: from elsewhere, or deleted without notice."""
+        """Check for records that the source does not have: foreign ones, or ones whose rows were deleted unnoticed."""
         unknown = sql.SQL("FROM {} AS t WHERE NOT EXISTS (SELECT FROM {} AS s WHERE {} = t.record_id)").format(
             Name(*self._target), objects.source.name, objects.source.key.record_id("s", source=True)
         )
@@ -199,7 +199,7 @@ class Declaring:
         return [connection.execute(statement, []) for statement in statements][-1]
 
     def _tell(self, statements: Sequence[sql.Composable], connection: Connection[Any]) -> None:
-        """Only record them: they are run elsewhere."""
+        """Record statements that are run elsewhere."""
         texts = (statement.as_string(connection).replace("%%", "%") for statement in statements)
         self._said += [dedent(text).strip() for text in texts]
 
@@ -217,7 +217,7 @@ def declared(connection: Connection[Any], target: tuple[str, str], trust: Collec
 
 @contextmanager
 def impatient(connection: Connection[Any]) -> Iterator[None]:
-    """Run in a transaction that does not wait for others' long transactions while all later ones wait for it."""
+    """Run in a transaction that does not wait long for the locks of others, because all later ones wait behind it."""
     try:
         with pinned(connection, {"lock_timeout": _LOCK_TIMEOUT}):
             yield

@@ -76,7 +76,7 @@ class Embedding:
         except (SourceChanged, *_NOT_OF_THE_ROWS):
             run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, self._batch.leases.values()))
             raise
-        except StoreUnavailable:  # the lease expires by itself
+        except StoreUnavailable:  # the leases expire anyway
             raise
         except Exception as error:
             said = reportable(error)
@@ -85,7 +85,7 @@ class Embedding:
                 raise
             raise RowsFailed(said) from error
 
-    # -- steps: rows that needed no writing get their own transaction, which locks no other rows meanwhile
+    # -- steps: rows that needed no writing get a separate transaction, which locks no other rows meanwhile
 
     def _ingest(self) -> set[str]:
         """Write what is new, and return the rows that have no text or are gone."""

@@ -1,4 +1,4 @@
-"""Two live syncs of one source, of which one takes over from the other: what an exchange of their tables asks."""
+"""Two live syncs of one source, one of which takes over from the other: the checks and renames for the exchange."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lag(connection: Connection[Any], target: tuple[str, str]) -> str | None:
 def rename_views(
     connection: Connection[Any], live: tuple[str, str], new: tuple[str, str], kept: tuple[str, str]
 ) -> None:
-    """Give the views next to the tables their names."""
+    """Rename the views of the tables as the tables are renamed."""
     for before, after in ((live, kept), (new, live)):
         rename = sql.SQL("ALTER VIEW IF EXISTS {} RENAME TO {}")
         connection.execute(rename.format(view_of(before), Name(view_of(after)._obj[1])), [])

@@ -1,4 +1,4 @@
-"""Whether a declared table may be worked on: a state, and how each end of a step changes it.
+"""The health of a declared table: whether it may be worked on, and how the outcome of each step changes that.
 
 Nothing here has a clock or draws a random number: callers pass the time and the jitter, so every transition can be
 tested. Lanes work on a table at the same time. Each remembers how many setbacks there were when its step began, and a
@@ -19,7 +19,7 @@ _LASTING = 10.0  # seconds of only store errors, after which a drain does not wa
 class TableHealth:
     """The state that results from the steps on a declared table. Times are those of a monotonic clock."""
 
-    trouble: str | None = None  # why nothing is done, if so
+    trouble: str | None = None  # why nothing is done, if nothing is
     is_blocked: bool = False  # nothing can be done, whatever is in the queue
     wait_until: float = 0.0
     setbacks: int = 0  # how often it was deferred in total
@@ -32,7 +32,7 @@ class TableHealth:
 
     @property
     def is_failing(self) -> bool:
-        """Whether finding nothing to do proves nothing, unless the queue is empty."""
+        """Whether a step that finds nothing to do proves nothing, unless the queue is empty."""
         return self.is_blocked or self.failing_since is not None
 
     # -- how a step ends

@@ -38,7 +38,7 @@ class LeasedStore:
         self._batch = batch
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those of the records that are stored."""
+        """Return the hashes of the stored chunks of these records."""
         return self._store.known(record_ids)
 
     def write(self, write: Write) -> Written:
@@ -63,7 +63,7 @@ class LeasedStore:
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield the chunks of those records, or of all, that meet the condition."""
+        """Yield the chunks of these records, or of all, that meet the condition."""
         return self._store.read(record_ids, where, numbers)
 
     def build_indexes(self) -> None:

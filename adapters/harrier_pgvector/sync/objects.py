@@ -1,7 +1,7 @@
 """The database objects of a declared table: a queue, triggers that append to a list of changes, and a view.
 
 Everything is in the schema harrier_sync, except the triggers, which belong to the source, and the view, which is next
-to the chunks. Writers of the source only ever append: they never wait for a worker, nor a worker for them.
+to the chunks. Writers of the source only ever append: they never wait for a worker, nor does a worker wait for them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Objects:
         ]
 
     def _create_function(self, *, notify: bool) -> sql.Composed:
-        """Return the function for all triggers. It must never fail, whatever the source: it runs in users' writes."""
+        """Return the function for all triggers. It runs in users' writes, so it must never fail."""
         key = self.source.key
         columns = sql.SQL(", ").join(
             sql.SQL("({}, {})").format(literal(column.name), literal(column.type)) for column in key.columns

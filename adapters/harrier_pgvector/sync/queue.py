@@ -18,7 +18,7 @@ from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.batch import Lease
 from harrier_pgvector.sync.objects import Objects
 
-# The work of one transaction: some tenths of a second.
+# The work of one transaction: a few tenths of a second.
 _FOLDED, _SCANNED = 20_000, 5_000
 
 # A row that was leased before and not given back may have killed its worker. It is retried among fewer neighbours each

@@ -28,7 +28,7 @@ _OF_NONE = frozenset({"08", "40", "53", "55", "57", "58"})
 
 
 class SourceChanged(Exception):
-    """The source is no longer as it was declared: none of it can be read until someone fixes that."""
+    """The source no longer matches its declaration: none of it can be read until someone fixes that."""
 
 
 class Unreadable(StoreError):
@@ -36,7 +36,7 @@ class Unreadable(StoreError):
 
 
 class _Unclear(Unreadable):
-    """An error that may be due to the rows or to the source, which other rows will show. Its message is its kind."""
+    """An error that may be due to the rows or to the source; other rows will tell. Its message is its kind."""
 
 
 class Rows:

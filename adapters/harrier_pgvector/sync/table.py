@@ -72,9 +72,8 @@ class TableSync(Closing):
         chunking: 512 tokens by default. keywords: if the table is new, its chunks can be found by their words as well.
         wake: with "poll" nothing is announced, and workers find changes when they look for them. row_security: enable
         row-level security on the chunks if the source has it; no role but their owner sees any until there are
-        policies. replace: replace an earlier declaration; texts that stay the same are not embedded again. prune: the
-        table holds other records already, and may lose them. dry_run: try everything in a transaction that is rolled
-        back.
+        policies. replace: replace an earlier declaration; texts that stay the same are not embedded again. prune:
+        remove other records that the table already holds. dry_run: try everything in a transaction that is rolled back.
         """
         if wake not in ("notify", "poll"):
             raise SettingError(f"wake must be 'notify' or 'poll', got {wake!r}")
@@ -126,7 +125,7 @@ class TableSync(Closing):
         return self._with(fetch)
 
     def retry(self) -> int:
-        """Retry what was set aside, or waits for another attempt; return how many rows these are."""
+        """Retry the rows that were set aside or wait for another attempt; return how many there are."""
         update = (
             "UPDATE {} SET failed = NULL, error = NULL, attempts = 0, due = now(), version = version + 1::bigint "
             "WHERE token IS NULL AND (failed IS NOT NULL OR attempts > 0)"
@@ -158,11 +157,11 @@ class TableSync(Closing):
         self._connections.run(look)
 
     def pause(self) -> None:
-        """Have workers leave it alone; changes are still recorded."""
+        """Have workers leave the table alone; changes are still recorded."""
         self._set_state("paused", among=("active", "broken"))
 
     def resume(self) -> None:
-        """Have workers resume work on it."""
+        """Have workers resume work on the table."""
         self._set_state("active", among=("paused",))
 
     def _set_state(self, state: str, among: tuple[str, ...]) -> None:

@@ -59,7 +59,7 @@ class TableWorker:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is done, if so."""
+        """The reason why nothing is done, if nothing is."""
         return self._health.trouble
 
     def expect(self, seconds: float | None) -> None:
@@ -160,7 +160,7 @@ class TableWorker:
         self._update(lambda health: health.found_nothing(began, left=left))
 
     def _is_renamed(self, name: tuple[str, str]) -> bool:
-        """Return whether the table of chunks has another name by now, as after an exchange of two, and use that."""
+        """Return whether the table of chunks was renamed, as in an exchange of two, and use its new name."""
         found = run(self._connections, lambda connection: declarations(connection, self._trust))
         for each in found:
             if each.number == self.declaration.number:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harrier_pgvector.connections import Connections
 
 _REFRESHED = 5.0  # seconds between two looks at what is declared, while there is work
-_REFRESHED_IDLE = 30.0  # and while there is none
+_REFRESHED_IDLE = 30.0  # the same while there is no work
 
 
 class Tables:
@@ -40,11 +40,11 @@ class Tables:
 
     @property
     def known(self) -> list[TableWorker]:
-        """The tables as of the last look, without waiting for one that is under way."""
+        """The tables as of the last look, without waiting for a look in progress."""
         return list(self._workers.values())
 
     def troubles(self) -> dict[str, str]:
-        """Return why nothing can be done, by the name of each table for which that is so."""
+        """Return the names of the tables for which nothing can be done, with the reasons."""
         return {each.declaration.name: each.trouble for each in self.known if each.trouble}
 
     def all_announced(self) -> bool:

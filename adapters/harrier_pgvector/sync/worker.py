@@ -67,7 +67,7 @@ class SyncWorker:
     # -- for callers
 
     def run(self) -> None:
-        """Work until `stop` is called; a server that goes away is waited for."""
+        """Work until `stop` is called. If the server goes away, wait for it."""
         self._run_lanes(until_empty=False)
 
     def drain(self) -> None:
@@ -90,7 +90,7 @@ class SyncWorker:
 
     @property
     def troubles(self) -> dict[str, str]:
-        """Why nothing can be done, by the name of each table for which that is so."""
+        """The names of the tables for which nothing can be done, with the reasons."""
         return self._tables.troubles()
 
     # -- lanes

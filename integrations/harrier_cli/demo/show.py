@@ -107,7 +107,7 @@ def _kill_and_go_on(shell: Shell, place: str) -> None:
 
 
 def _wait_until_some_are_stored(place: str, child: subprocess.Popen[str]) -> None:
-    """Look at the index until it holds rows. Raise CommandFailed if the ingest ends before."""
+    """Look at the index until it holds rows. Raise CommandFailed if the ingest ends first."""
     with closing(open_store(place)) as store:
         while child.poll() is None:
             try:
@@ -116,4 +116,4 @@ def _wait_until_some_are_stored(place: str, child: subprocess.Popen[str]) -> Non
             except StoreMissing:
                 pass  # the ingest has not created it yet
             time.sleep(_LOOK)
-    raise CommandFailed(f"the ingest ended by itself, with exit code {child.returncode}")
+    raise CommandFailed(f"the ingest ended on its own, with exit code {child.returncode}")

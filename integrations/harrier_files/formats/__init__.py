@@ -1,4 +1,4 @@
-"""The formats of files: which file has which, and what reads it. Importing it loads no parser."""
+"""The formats of files, and the functions that read them. Importing it loads no parser."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harrier_files.limits import DEFAULT_SIZE, Unreadable, too_large
 
-# Of a heading, and of all headings above a position: each chunk's metadata have them.
+# Characters of a heading, and of all headings above a position, that are kept: each chunk's metadata have them.
 _HEADING, _HEADINGS = 200, 400
 _MARKS = 100_000  # for one name; after that, no mark is better than a wrong one
 _BETWEEN = " › "

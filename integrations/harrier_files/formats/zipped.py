@@ -33,7 +33,7 @@ class Events(Protocol):
 
 
 class Zipped:
-    """The members of a zip, of which a limited number of bytes is read, whatever sizes it declares."""
+    """The members of a zip. Only a limited number of bytes is read, whatever sizes the zip declares."""
 
     def __init__(self, given: Given) -> None:
         self._zip = ZipFile(BytesIO(given.content))

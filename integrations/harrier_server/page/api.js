@@ -1,10 +1,10 @@
-// Requests to the server that this page comes from, with the key that its user has given, if one is needed.
+// Requests to the server that this page comes from, with the user's key if one is needed.
 
 const KEPT = "harrier-key";
 let key = sessionStorage.getItem(KEPT) ?? "";
 let asking = null;
 
-/** What a server answers in place of a result. */
+/** An error answer of the server. */
 export class Refused extends Error {
   constructor(status, code, message) {
     super(message);
@@ -13,12 +13,12 @@ export class Refused extends Error {
   }
 }
 
-/** Return what a route answers, as JSON. params: of a GET; body: of a POST. */
+/** Return a route's answer, as JSON. params: of a GET; body: of a POST. */
 export async function ask(path, options = {}) {
   return (await send(path, options)).json();
 }
 
-/** Call `each` with the objects of a route that answers with a line for each. */
+/** Call `each` with the objects of a route that answers with JSON lines. */
 export async function askForLines(path, options, each) {
   const reader = (await send(path, options)).body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -54,11 +54,11 @@ async function refusal(response) {
   return new Refused(response.status, said.error?.code, said.error?.message ?? `The server answered ${response.status}.`);
 }
 
-/** Ask the user for the key. It stays in this page's memory, or in the tab's if that is wanted. */
+/** Ask the user for the key. It is kept in this page's memory, or for this tab's session if the user wants that. */
 function askForKey(wrong) {
   const dialog = document.getElementById("key");
   const value = document.getElementById("key-value");
-  document.getElementById("key-wrong").textContent = wrong || key ? "That key is not one of this server's." : "";
+  document.getElementById("key-wrong").textContent = wrong || key ? "This server does not accept that key." : "";
   value.value = "";
   dialog.oncancel = (event) => event.preventDefault();
   dialog.showModal();

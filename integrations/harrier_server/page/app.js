@@ -1,4 +1,4 @@
-// The views and the way to them: an address behind # names one, and all that is needed to open it again.
+// The views and their routing: the part of the URL after # names a view, and has all that is needed to open it again.
 
 import { ask } from "./api.js";
 import { fill, h } from "./dom.js";
@@ -14,7 +14,7 @@ const main = document.getElementById("main");
 let leave = () => {};
 let shown = null;
 
-/** Open the view that the address names. */
+/** Open the view that the URL names. */
 async function open() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const view = VIEWS[path] ?? playground;
@@ -54,5 +54,5 @@ try {
   addEventListener("hashchange", open);
   await open();
 } catch (error) {
-  fill(main, h("div", { class: "empty" }, h("h1", {}, "Not now"), h("p", {}, error.message), h("button", { onclick: () => location.reload() }, "Try again")));
+  fill(main, h("div", { class: "empty" }, h("h1", {}, "Not available"), h("p", {}, error.message), h("button", { onclick: () => location.reload() }, "Try again")));
 }

@@ -1,4 +1,4 @@
-// A column of the playground: how a question is asked, what the model reads of it, and what it finds.
+// A column of the playground: the settings of a search, the prompt that the model reads, and the results.
 
 import { ask } from "./api.js";
 import { choice, counted, duration, fill, h } from "./dom.js";
@@ -8,7 +8,7 @@ import { domainOf } from "./scale.js";
 
 const MODES = [["dense", "by meaning"], ["keyword", "by word"], ["hybrid", "by both"]];
 
-/** Return settings of columns that an address has, as far as this server knows them. */
+/** Return the settings of columns in a URL, except those that this server does not know. */
 export function columnsOf(json, server) {
   let given = [];
   try {
@@ -26,7 +26,7 @@ export function columnsOf(json, server) {
   }));
 }
 
-/** How one column asks. `on` has what the playground does when something happens in it. */
+/** One column. `on` has the playground's handlers for its events. */
 export class Column {
   constructor(settings, server, on) {
     this.settings = settings;
@@ -45,7 +45,7 @@ export class Column {
     return [...this.elements.keys()];
   }
 
-  /** How it is called, for those who do not see it. */
+  /** The column's name, for screen readers. */
   get named() {
     const { what, mode } = this.settings;
     if (mode === "keyword") return "By word";
@@ -81,7 +81,7 @@ export class Column {
     fill(this.head, instruction, this.removal, field, h("div", { class: "choices" }, modes, indexes));
   }
 
-  /** Show where a sentence is written, before anything is asked with it. */
+  /** Show the field for the user's own sentence; nothing is searched before it is filled in. */
   edit(what) {
     this.settings.what = what;
     this.drawHead();
@@ -100,7 +100,7 @@ export class Column {
   async search(asked, signal) {
     const { what, mode, own, index } = this.settings;
     const carried = mode === "keyword" ? {} : what === "none" ? { role: "document" } : what === "own" ? { instruction: own } : { task: what.slice(5) };
-    if (what === "own" && mode !== "keyword" && !own) return this.fail("Write the sentence that the question is to carry.");
+    if (what === "own" && mode !== "keyword" && !own) return this.fail("Write the sentence to use as the instruction.");
     this.element.setAttribute("aria-busy", "true");
     try {
       const found = await ask("explain", { body: { ...asked, index, mode, ...carried }, signal });
@@ -133,7 +133,7 @@ export class Column {
     return h("p", { class: "summary" }, `${counted(matches.length, "result")}, ${encode}found in ${duration(seconds.search)}`);
   }
 
-  /** Say of each result where it stood in the column before. */
+  /** Show for each result how it moved since the previous column. */
   compare(before) {
     const ranks = before && before.elements.size ? new Map(before.ids.map((id, rank) => [id, rank])) : null;
     this.ids.forEach((id, rank) => this.elements.get(id).moved(ranks && rank, ranks && ranks.get(id)));

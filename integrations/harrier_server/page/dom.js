@@ -1,11 +1,11 @@
-// Elements, and numbers and texts as people read them. Text is always text: nothing here makes markup of it.
+// Elements, and numbers and texts in readable form. Text is always text, and never becomes markup.
 
-/** Return an element with attributes, listeners (onclick and its like) and children. */
+/** Return an element with attributes, listeners (onclick and the like) and children. */
 export function h(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
 
-/** Return an element of a picture. */
+/** Return an SVG element. */
 export function s(tag, attributes = {}, ...children) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
@@ -23,13 +23,13 @@ function filled(element, attributes, children) {
 
 const present = (children) => children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false);
 
-/** Put these in the place of what an element has. */
+/** Replace the children of an element. */
 export function fill(element, ...children) {
   element.replaceChildren(...present(children));
   return element;
 }
 
-/** Return a select of [value, label] pairs, or of values. */
+/** Return a select element for [value, label] pairs, or for values. */
 export function choice(options, chosen, attributes = {}) {
   const select = h("select", attributes);
   for (const option of options) {
@@ -39,7 +39,7 @@ export function choice(options, chosen, attributes = {}) {
   return select;
 }
 
-/** Tell those who listen to the page rather than look at it. */
+/** Announce a text to screen readers. */
 export function say(text) {
   document.getElementById("said").textContent = text;
 }
@@ -51,14 +51,14 @@ export const counted = (number, what) => `${count(number)} ${what}${number === 1
 export const score = (number) => (Math.abs(number) >= 10 ? number.toFixed(1) : number.toFixed(3));
 export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
 
-/** Return a time in milliseconds or seconds, with two or three digits. */
+/** Return a duration in milliseconds or seconds, with two or three digits. */
 export function duration(seconds) {
   const ms = seconds * 1000;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   return ms < 1000 ? `${Math.round(ms)} ms` : `${seconds.toFixed(2)} s`;
 }
 
-/** Return a number of bytes. */
+/** Return a number of bytes in readable form. */
 export function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let at = 0;
@@ -67,10 +67,10 @@ export function size(bytes) {
   return `${left >= 100 || at === 0 ? Math.round(left) : left.toFixed(1)} ${units[at]}`;
 }
 
-/** Return a value of metadata as a text. */
+/** Return a metadata value as text. */
 export const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
-/** Return an address that may be followed, or null: documents name others as well. */
+/** Return a URL that is safe to follow, or null: documents may contain others as well. */
 export function safeLink(value) {
   if (typeof value !== "string" || !/^https?:\/\//i.test(value)) return null;
   try {

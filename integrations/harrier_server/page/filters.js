@@ -1,4 +1,4 @@
-// Conditions on metadata: a row for each, made of the fields that the index has, or JSON for all that rows cannot say.
+// Conditions on metadata: a row for each, with the fields of the index, or JSON for those that rows cannot express.
 
 import { choice, fill, h, shown } from "./dom.js";
 
@@ -8,7 +8,7 @@ const OPERATORS = {
   bool: [["", "is"], ["$exists", "is there"]],
 };
 
-/** Conditions that a user edits. `where` is what they mean; `onchange` is called when that is another. */
+/** Conditions that a user edits. `where` is their JSON form; `onchange` is called when it changes. */
 export class Filters {
   constructor(where, onchange) {
     this.where = where;
@@ -19,7 +19,7 @@ export class Filters {
     this.draw();
   }
 
-  /** Take the fields of an index, which rows are made of. */
+  /** Take the fields of an index, which rows offer. */
   offer(fields) {
     this.fields = fields ?? [];
     this.draw();
@@ -79,7 +79,7 @@ export class Filters {
       try {
         this.set(area.value.trim() ? JSON.parse(area.value) : null);
       } catch {
-        wrong.textContent = 'This is no JSON. Conditions look like {"lang": "fr", "year": {"$gte": 2020}}.';
+        wrong.textContent = 'This is not valid JSON. Conditions look like {"lang": "fr", "year": {"$gte": 2020}}.';
       }
     };
     const buttons = [h("button", { type: "button", onclick: apply }, "Apply"), h("button", { type: "button", class: "quiet", onclick: () => this.set(null) }, "Clear")];
@@ -89,7 +89,7 @@ export class Filters {
 
 const first = (field) => field?.values[0]?.value ?? "";
 
-/** Return rows of field, operator and value for conditions that are so simple, or null. */
+/** Return rows of field, operator and value, or null if the conditions are not that simple. */
 function rowsOf(where) {
   const rows = [];
   for (const [field, wanted] of Object.entries(where ?? {})) {

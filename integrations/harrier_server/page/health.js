@@ -1,4 +1,4 @@
-// An index's health: what it holds and for which model, its fields, what was rejected, and checks that a user starts.
+// An index's health: its contents, model and fields, its rejected records, and checks that a user starts.
 
 import { ask, askForLines } from "./api.js";
 import { choice, count, counted, duration, fill, h, percent, say, shown, size } from "./dom.js";
@@ -32,7 +32,7 @@ const facts = (pairs) => h("dl", { class: "facts" }, pairs.filter(([, value]) =>
 const yes = (value, no) => (value === null || value === undefined ? null : value ? "yes" : no);
 
 function holding(index) {
-  if (index.part) return card("What it holds", h("p", {}, "This server shows a part of this index, and does not say how much there is of it."));
+  if (index.part) return card("What it holds", h("p", {}, "This server exposes only part of this index, and does not reveal its size."));
   const well = index.health === "fine";
   return card(
     "What it holds",
@@ -49,12 +49,12 @@ function holding(index) {
 }
 
 function space(index, server) {
-  if (!index.space) return card("Embedding space", h("p", {}, "It does not say which model its vectors are of."));
+  if (!index.space) return card("Embedding space", h("p", {}, "It does not record which model made its vectors."));
   const same = index.differences.length === 0;
   const { model, revision, dimensions, dtype, pooling } = index.space;
   return card(
     "Embedding space",
-    h("p", { class: same ? "state well" : "state unwell" }, same ? `The same as that of ${server.name}` : `Another one than that of ${server.name}: ${index.differences.join("; ")}`),
+    h("p", { class: same ? "state well" : "state unwell" }, same ? `The same as that of ${server.name}` : `Not the same as that of ${server.name}: ${index.differences.join("; ")}`),
     facts([["model", model], ["revision", revision], ["dimensions", count(dimensions)], ["computed in", dtype], ["pooling", pooling], ["digest", h("code", {}, index.digest)]]),
   );
 }
@@ -88,14 +88,14 @@ function verifying(index, signal) {
   const run = async (event) => {
     event.preventDefault();
     button.disabled = true;
-    fill(result, h("p", { class: "waiting" }, "Begun …"));
+    fill(result, h("p", { class: "waiting" }, "Started …"));
     const body = { index: index.id, sample: Number(sample.value) };
     await askForLines("verify", { body, signal }, (line) => fill(result, verified(line, index.chunks))).catch((error) => failed(error, result));
     button.disabled = false;
   };
   return card(
     "Verify",
-    h("p", {}, "Looks at every stored vector, and encodes a sample of the texts again."),
+    h("p", {}, "Checks every stored vector, and encodes a sample of the texts again."),
     h("form", { class: "run", onsubmit: run }, h("label", {}, "Sample ", sample), button),
     result,
   );
@@ -114,7 +114,7 @@ function verified(line, chunks) {
 function recall(index, signal) {
   const result = h("div", { "aria-live": "polite" });
   const k = h("input", { type: "number", min: 1, max: 100, value: 10, required: true });
-  const queries = h("textarea", { rows: 3, placeholder: "A question a line. Without any, some of the index's own texts are looked for." });
+  const queries = h("textarea", { rows: 3, placeholder: "One question per line. If there are none, some of the index's own texts are searched for." });
   const button = h("button", {}, "Compare");
   const run = async (event) => {
     event.preventDefault();
@@ -127,7 +127,7 @@ function recall(index, signal) {
   };
   return card(
     "Recall",
-    h("p", {}, "Compares what searches find with what an exact scan of all chunks finds."),
+    h("p", {}, "Compares the results of searches with those of an exact scan of all chunks."),
     h("form", { class: "run", onsubmit: run }, h("label", { class: "grow" }, "Questions ", queries), h("label", {}, "First ", k), button),
     result,
   );

@@ -1,8 +1,8 @@
-// An estimate with its interval: numbers, and a line on a range that a column has in common.
+// An estimate with its interval: numbers, and a line on a range that is the same for all of a column.
 
 import { h, s } from "./dom.js";
 
-/** Return the range of some estimates. */
+/** Return the common range of some estimates. */
 export function rangeOf(estimates) {
   const known = estimates.filter(Boolean).flatMap(({ mean, low, high }) => [mean, low, high]).filter(Number.isFinite);
   if (!known.length) return [0, 1];
@@ -11,7 +11,7 @@ export function rangeOf(estimates) {
   return [least - margin, most + margin];
 }
 
-/** Return an estimate. zero: mark where nothing differs. */
+/** Return an element for an estimate. zero: mark the point of no difference. */
 export function interval({ mean, low, high }, [least, most], { zero = false } = {}) {
   const x = (value) => (100 * (value - least)) / (most - least);
   const said = `${mean.toFixed(3)}, from ${low.toFixed(3)} to ${high.toFixed(3)}`;

@@ -1,8 +1,8 @@
-// How results move from one column to the next: a badge in words, and lines between the columns.
+// Movements of results from one column to the next: a badge in words, and lines between the columns.
 
 import { h, s } from "./dom.js";
 
-/** Return what became of a result since the column before: a rank there from 0 on, or undefined if it was not there. */
+/** Return a badge for how a result moved. before: its rank in the previous column from 0, or undefined if it is new. */
 export function badge(rank, before) {
   if (before === undefined) return h("span", { class: "move new" }, "new");
   const by = before - rank;
@@ -11,7 +11,7 @@ export function badge(rank, before) {
   return h("span", { class: `move ${word}` }, h("span", { "aria-hidden": "true" }, `${sign}${Math.abs(by)}`), h("span", { class: "hidden" }, `${word} ${Math.abs(by)}`));
 }
 
-/** Draws lines between results that are the same, over a box that has them in columns. */
+/** Draws lines between equal results, over a box that shows them in columns. */
 export class Moves {
   constructor(box) {
     this.box = box;
@@ -22,14 +22,14 @@ export class Moves {
     this.watching.observe(box);
   }
 
-  /** Take the results of each column, by what makes them the same, in their order. */
+  /** Take each column's results, in order: a map from the ids of chunks to elements. */
   set(columns) {
     this.columns = columns;
     this.draw();
   }
 
   draw() {
-    this.picture.style.width = this.picture.style.height = "0"; // it must not be what makes the box as large as it is
+    this.picture.style.width = this.picture.style.height = "0"; // so that it does not enlarge the box itself
     const place = this.box.getBoundingClientRect();
     const [width, height] = [this.box.scrollWidth, this.box.scrollHeight];
     this.picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -53,7 +53,7 @@ export class Moves {
     this.picture.replaceChildren(...lines);
   }
 
-  /** Make the lines of one result stand out; null: of none. */
+  /** Highlight the lines of one result, or of none if it is null. */
   point(id) {
     for (const line of this.picture.children) line.classList.toggle("pointed", line.dataset.id === id);
     this.picture.classList.toggle("pointing", id !== null);
@@ -64,5 +64,5 @@ export class Moves {
   }
 }
 
-// The first line of a result: whole cards differ in height.
+// The first line of a result, because the heights of whole cards differ.
 const middle = (place) => place.top + Math.min(place.height / 2, 26);

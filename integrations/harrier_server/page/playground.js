@@ -9,9 +9,9 @@ import { Moves } from "./moves.js";
 export const TITLE = "Playground";
 
 const MOST = 4; // columns
-let last = ""; // what was shown when another view was opened
+let last = ""; // the state when another view was opened
 
-/** Show the playground. params: a question and how it is asked, as an address has them. */
+/** Show the playground. params: a question and the settings, from a URL. */
 export function show(main, params, server) {
   const playground = new Playground(server, params.size ? params : new URLSearchParams(last));
   fill(main, playground.element);
@@ -23,7 +23,7 @@ export function show(main, params, server) {
   };
 }
 
-/** Go to the question at a slash, unless the user is typing one. */
+/** Focus the question when a slash is pressed, unless the user is typing text. */
 function slash(event) {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
   event.preventDefault();
@@ -52,8 +52,8 @@ class Playground {
     this.hint = h(
       "p",
       { class: "hint", hidden: Boolean(this.asked) },
-      "Each column asks the same question in another way: without an instruction, with one that the model knows, or with your own sentence; by meaning, by word, or by both. ",
-      h("kbd", {}, "/"), " goes to the question, and the arrow keys from result to result.",
+      "Each column asks the same question in a different way: without an instruction, with one that the model knows, or with your own sentence; by meaning, by word, or by both. ",
+      h("kbd", {}, "/"), " jumps to the question, and the arrow keys move between results.",
     );
     this.moves = new Moves(this.columns);
     const form = h(
@@ -89,7 +89,7 @@ class Playground {
     if (this.asked) this.search();
   }
 
-  /** Return what is known of an index; one that cannot be asked says so when it is searched. */
+  /** Return the facts about an index, or none if it fails: the error is shown when it is searched. */
   async known(name) {
     if (!this.indexes.has(name)) this.indexes.set(name, await ask(`indexes/${encodeURIComponent(name)}`).catch(() => ({})));
     return this.indexes.get(name);
@@ -142,7 +142,7 @@ class Playground {
     if (this.asked) this.search();
   }
 
-  /** Ask in all columns at once, or in one; each shows its answer as soon as it is there. */
+  /** Search in all columns at once, or in one; each shows its results as soon as they arrive. */
   async search(only = null) {
     this.asked = this.question.value.trim();
     if (!this.asked) return this.question.focus();
@@ -162,7 +162,7 @@ class Playground {
     say(columns.map((column) => `${column.named}: ${counted(column.ids.length, "result")}`).join("; "));
   }
 
-  /** Tell each result where it stood in the column before, and draw the lines between them. */
+  /** Show how each result moved since the previous column, and draw the lines between them. */
   line() {
     this.list.forEach((column, at) => column.compare(at ? this.list[at - 1] : null));
     this.moves.set(this.list.map((column) => column.elements));
@@ -173,13 +173,13 @@ class Playground {
     for (const column of this.list) column.point(id);
   }
 
-  /** Go to the same result in a column beside. */
+  /** Focus the same result in a neighbouring column. */
   step(column, id, by) {
     const beside = this.list[this.list.indexOf(column) + by];
     (beside?.elements.get(id) ?? beside?.elements.values().next().value)?.querySelector("a")?.focus();
   }
 
-  /** Have the address say what is shown. */
+  /** Keep the state in the URL. */
   keep() {
     const said = new URLSearchParams({ q: this.asked, index: this.index, k: this.k });
     if (this.filters.where) said.set("where", JSON.stringify(this.filters.where));
@@ -194,7 +194,7 @@ class Playground {
   }
 }
 
-/** What is worth comparing first: no instruction, the usual one, and a third that this index and model have. */
+/** Return the default columns: no instruction, the usual one, and a third that this index and model support. */
 function usual(server, facts, index) {
   const tasks = Object.keys(server.tasks);
   const first = tasks.includes("web_search_query") ? "web_search_query" : tasks[0];
@@ -219,6 +219,6 @@ const nothing = () =>
     "div",
     { class: "empty" },
     h("h1", {}, "There is no index yet"),
-    h("p", {}, "Begin the server with one, and this page searches it:"),
+    h("p", {}, "Start the server with an index, and search it on this page:"),
     h("pre", {}, "harrier serve --index 'notes=pgvector:/home/me/index?table=notes'"),
   );

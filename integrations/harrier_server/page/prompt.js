@@ -1,8 +1,8 @@
-// What the model reads of a question: the exact string, and the tokens that it is cut into.
+// The prompt that the model reads for a question: the exact string, and its tokens.
 
 import { counted, h } from "./dom.js";
 
-/** Return a box that opens to show it. */
+/** Return an expandable box that shows the prompt. */
 export function pieces({ prompt, pieces: tokens }) {
   const string = h("pre", { class: "prompt", tabindex: "0", "aria-label": "The exact prompt" }, prompt);
   const cut = h("p", { class: "tokens", "aria-label": "Its tokens" }, tokens.map(token));

@@ -1,4 +1,4 @@
-// A record as it is stored: its chunks in its text, what is known of it, where it is from, and what is near a chunk.
+// A record as it is stored: its chunks, its metadata, its origin, and the neighbours of a chunk.
 
 import { ask } from "./api.js";
 import { choice, count, counted, fill, h, safeLink, score, shown } from "./dom.js";
@@ -6,7 +6,7 @@ import { titleOf } from "./result.js";
 
 export const TITLE = "Record";
 
-/** Show a record. params: its index and id, and a chunk to begin with. */
+/** Show a record. params: its index and id, and the chunk to show first. */
 export function show(main, params, server) {
   const index = params.get("index") ?? server.indexes[0];
   const id = params.get("id") ?? "";
@@ -48,7 +48,7 @@ async function open(body, index, id, chosen) {
   }
 }
 
-/** Return a chunk, with what it has in common with the one before marked. */
+/** Return an element for a chunk, with its overlap with the previous one marked. */
 function section(chunk, before, choose) {
   const overlap = before ? Math.max(0, Math.min(before.end - chunk.start, chunk.text.length)) : 0;
   const marker = h("button", { type: "button", class: "marker", onclick: choose, "aria-label": `Chunk ${chunk.number}: show what is near it` }, chunk.number);
@@ -101,7 +101,7 @@ async function neighbours(near, index, id, number) {
       const name = own ? `chunk ${match.number} of this record` : titleOf(match.record_id, match.metadata);
       return h("li", {}, h("div", { class: "near-head" }, h("a", { href: `#/record?${address}` }, name), h("span", { class: "score" }, score(match.cosine))), h("p", { class: "snippet" }, match.text));
     });
-    fill(near, h("h3", {}, `Near chunk ${number}`), items.length ? h("ol", {}, items) : h("p", { class: "none" }, "Nothing else is here."));
+    fill(near, h("h3", {}, `Near chunk ${number}`), items.length ? h("ol", {}, items) : h("p", { class: "none" }, "There are no other chunks."));
   } catch (error) {
     fill(near, h("h3", {}, `Near chunk ${number}`), h("p", { class: "wrong", role: "alert" }, error.message));
   }

@@ -1,4 +1,4 @@
-// A report of an evaluation, opened from a file: what each system is worth, and whether a difference is one.
+// A report of an evaluation, opened from a file: the metrics of each system, and the significance of differences.
 
 import { count, fill, h, say } from "./dom.js";
 import { interval, rangeOf } from "./interval.js";
@@ -6,9 +6,9 @@ import { interval, rangeOf } from "./interval.js";
 export const TITLE = "Report";
 
 const FORMAT = 1;
-let opened = null; // stays while the page does
+let opened = null; // kept while the page is open
 
-/** Show what opens a report, and the report that was opened last. */
+/** Show the form that opens a report, and the report that was opened last. */
 export function show(main) {
   const body = h("div", { class: "report" });
   const input = h("input", { type: "file", accept: ".json,application/json", onchange: () => input.files[0] && read(input.files[0], body) });
@@ -16,7 +16,7 @@ export function show(main) {
     "div",
     { class: "drop", ondragover: (event) => event.preventDefault(), ondrop: (event) => (event.preventDefault(), event.dataTransfer.files[0] && read(event.dataTransfer.files[0], body)) },
     h("label", {}, "Open a report ", input),
-    h("p", { class: "note" }, "harrier eval --json writes one. It is read here, and sent nowhere."),
+    h("p", { class: "note" }, "harrier eval --json writes one. It is read in the browser, and not sent anywhere."),
   );
   fill(main, h("h1", {}, "Report"), drop, body);
   if (opened) draw(body, opened);
@@ -73,7 +73,7 @@ function comparisons({ comparisons: all = [], systems: [first], metric }) {
       h("td", { class: each.significant ? (each.differences?.[metric]?.mean > 0 ? "number up" : "number down") : "" }, text(each.verdict)),
     ),
   );
-  return card(`Beside ${text(first.name)}`, table("Differences", ["System", `Difference in ${metric}`, "p, corrected", "Verdict"], rows));
+  return card(`Compared with ${text(first.name)}`, table("Differences", ["System", `Difference in ${metric}`, "p, corrected", "Verdict"], rows));
 }
 
 function slices({ slices: all = [], systems: [first], metric }) {

@@ -1,4 +1,4 @@
-// A result: its rank, how it moved, where it is from, its score beside what unrelated texts have, and its text.
+// A result: its rank and movement, its origin, its score compared with those of unrelated texts, and its text.
 
 import { fill, h, score, shown } from "./dom.js";
 import { badge } from "./moves.js";
@@ -6,7 +6,7 @@ import { scale } from "./scale.js";
 
 const CHIPS = 3;
 
-/** Return an element for a match, whose `moved` says what became of it since the column before. */
+/** Return an element for a match, whose `moved` shows how it moved since the previous column. */
 export function result(match, rank, { mode, background, domain, index, on }) {
   const move = h("span");
   const address = new URLSearchParams({ index, id: match.record_id, chunk: match.number });
@@ -41,7 +41,7 @@ const scoreOf = {
   hybrid: "The share of the best possible places in both lists",
 };
 
-/** Return what a record is called: its title, or else its id. */
+/** Return the name of a record: its title, or else its id. */
 export function titleOf(id, metadata) {
   const title = [metadata.title, metadata.subject, metadata.heading].find((each) => typeof each === "string" && each.trim());
   return title ? title.trim() : id;

@@ -1,11 +1,11 @@
-// Where a cosine stands among those of unrelated texts: a line, their range on it, and a mark.
+// The position of a cosine among those of unrelated texts: a line, their range on it, and a mark.
 
 import { s, score } from "./dom.js";
 
 const WIDTH = 100;
 const HEIGHT = 10;
 
-/** Return the range that a column's lines have in common. */
+/** Return the common range of a column's lines. */
 export function domainOf(background, cosines) {
   const known = [...cosines, background.low, background.highest].filter(Number.isFinite);
   const [low, high] = [Math.min(...known), Math.max(...known)];
@@ -13,7 +13,7 @@ export function domainOf(background, cosines) {
   return [low - margin, high + margin];
 }
 
-/** Return a picture of a cosine on a background. */
+/** Return a picture of a cosine compared with those of unrelated texts. */
 export function scale(cosine, background, [low, high]) {
   const x = (value) => (WIDTH * (value - low)) / (high - low);
   const [left, right] = [x(background.low), x(background.high)];
@@ -27,9 +27,9 @@ export function scale(cosine, background, [low, high]) {
   );
 }
 
-/** Return the same in words. */
+/** Describe the position of a cosine in words. */
 export function standing(cosine, background) {
   const usual = `unrelated texts have ${score(background.low)} to ${score(background.high)}`;
   if (cosine > background.high) return `cosine ${score(cosine)}, above unrelated texts; ${usual}`;
-  return `cosine ${score(cosine)}, as unrelated texts have it; ${usual}`;
+  return `cosine ${score(cosine)}, no higher than unrelated texts; ${usual}`;
 }

@@ -32,7 +32,7 @@ from harrier_core.records import Chunk
 from harrier_core.store import Write
 
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(1_100)]
-WITHIN = 30.0  # seconds, far less than the minute for which a server is waited for, and far more than is needed
+WITHIN = 30.0  # seconds: far less than the minute for which operations are retried, and far more than needed
 
 
 def execute(conninfo: str, statement: str, *names: str, **settings: Any) -> list[Any]:
@@ -150,7 +150,7 @@ def test_a_statement_that_takes_long(database: str) -> None:
         with psycopg.connect(database) as connection, ThreadPoolExecutor(1) as pool:
             connection.execute("LOCK TABLE docs")
             counting = pool.submit(opened.count)
-            time.sleep(6)  # longer than any patience with silence
+            time.sleep(6)  # longer than any timeout for a silent connection
             assert not counting.done()
             connection.commit()
             assert counting.result(60) == 20
@@ -222,7 +222,7 @@ def test_two_writers_where_repeatable_read_is_the_default(database: str, level: 
             connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             connection.execute("SELECT")
             opened.write_on(connection, theirs)
-            # A lock that keeps mine waiting where it locks the rows: they are locked by theirs.
+            # A lock that makes `mine` wait when it locks the rows, which `theirs` has locked.
             connection.execute("SELECT FROM docs FOR UPDATE")
             writing = pool.submit(opened.write, mine)
             while not execute(database, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")[0][0]:

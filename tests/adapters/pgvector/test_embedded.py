@@ -184,7 +184,7 @@ def below(top: Path, but: Path = Path("/none")) -> dict[Path, tuple[Any, ...]]:
     return {path: state(path) for path in (top, *top.rglob("*")) if but not in (path, *path.parents)}
 
 
-# -- what it leaves alone
+# -- no side effects
 
 
 @pytest.mark.parametrize("user", ["own", pytest.param("nobody", marks=as_root)])
@@ -280,7 +280,7 @@ def test_a_foreign_data_directory(copy: Path) -> None:
     for create in (True, False):
         with pytest.raises(StoreUnsuitable):
             start(copy / "data", create=create)
-    shutil.rmtree(copy / ".harrier")  # as one of docker-compose's, beside other folders
+    shutil.rmtree(copy / ".harrier")  # like docker-compose's, which is next to other folders
     with pytest.raises(StoreUnsuitable):
         start(copy)
     assert below(copy / "data") == before
@@ -300,7 +300,7 @@ def test_a_process_killed_while_creating_an_index(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match="no index"):
         start(folder, create=False)
     assert run(folder) == "1\n"
-    # The killed process's initdb may still have been at work: then a later one removes what it left.
+    # The killed process's initdb may still have been running; if so, a later process removes its files.
     assert becomes_true(lambda: not any(folder.glob(".harrier/new-*")) or not run(folder))
 
 
@@ -613,7 +613,7 @@ def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
     _, stop = start(copy)
     server = postmaster(copy)
     shutil.copytree(copy, f"{copy}.again", ignore=shutil.ignore_patterns(".s.*"))
-    while copy.exists():  # the server goes on writing
+    while copy.exists():  # the server is still writing
         shutil.rmtree(copy, ignore_errors=True)
     Path(f"{copy}.again").rename(copy)
     conninfo, stop_again = start(copy)
@@ -693,7 +693,7 @@ def test_a_server_started_by_other_software(copy: Path) -> None:
     assert run(copy) == "2\n"
 
 
-# -- folders of before, and errors
+# -- folders of earlier releases, and errors
 
 
 def test_a_folder_of_the_first_layout(copy: Path, tmp_path: Path) -> None:

@@ -869,7 +869,7 @@ class TestPrivileges:
         with Index(PgVectorStore(tenant, table="chunks"), Hashing()) as index:
             assert [match.record_id for match in index.search("title", k=5)] == ["2"]
         with psycopg.connect(tenant) as connection:
-            # Before Postgres 15 a view does not know who looks through it: then it shows nothing to tenants.
+            # Before Postgres 15 a view does not know who queries it, so it shows nothing to tenants.
             seen = [(2,)] if connection.info.server_version >= 150_000 else []
             assert connection.execute("SELECT id FROM chunks_by_key").fetchall() == seen
         assert len(execute("SELECT id FROM chunks_by_key")) == 3

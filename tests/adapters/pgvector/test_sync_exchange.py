@@ -133,7 +133,7 @@ def test_a_worker_with_the_names_of_before(database: str, execute: Execute, lane
 
 
 def finish(workers: list[TableWorker]) -> None:
-    """Have each do its steps, the first one first, until there is nothing left."""
+    """Run the workers, one after the other, until each has nothing left to do."""
     for worker in workers:
         while worker.step() or worker.left():
             time.sleep(0.01)

@@ -14,7 +14,7 @@ from harrier_pgvector.sync.health import TableHealth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-# The end of a step: how many setbacks there were when it began, and the time.
+# The end of a step: the number of setbacks when it began, and the time.
 Event = Callable[[TableHealth, int, float], TableHealth]
 
 SOUND = TableHealth()
@@ -75,7 +75,7 @@ class TestTransitions:
             ),
             (ROWS, did_something, {"trouble": None, "pause": 0.0}),
             (ROWS, found_nothing, {"trouble": None, "pause": 0.0}),
-            # A row that failed waits for its next attempt: that says nothing of the table.
+            # A failed row waits for its next attempt, which says nothing about the table.
             (ROWS, found_nothing_free, {"trouble": None, "pause": 0.0}),
             (ROWS, rows_failed, {"setbacks": 2, "pause": 0.2, "wait_until": 100.1}),
             (
@@ -85,7 +85,7 @@ class TestTransitions:
             ),
             (STORE, did_something, {"trouble": None, "pause": 0.0, "failing_since": None}),
             (STORE, found_nothing, {"trouble": None, "pause": 0.0, "failing_since": None}),
-            # What is left may be in the hands of the lane that fails.
+            # The remaining rows may be held by the lane that fails.
             (STORE, found_nothing_free, {}),
             (STORE, rows_failed, {"trouble": "a row", "setbacks": 2, "pause": 0.2, "wait_until": 100.1}),
             (STORE, store_failed, {"setbacks": 2, "pause": 0.2, "wait_until": 100.2, "is_blocked": True}),
@@ -128,7 +128,7 @@ class TestTransitions:
 
 unhurried = settings(deadline=None)  # the machine may be busy
 
-# Steps of two lanes: what happens at the end of each, after how many seconds, and before how many setbacks it began.
+# Steps of two lanes: the event that ends each, the seconds before it, and the number of setbacks since it began.
 steps = st.lists(st.tuples(st.sampled_from(EVENTS), st.floats(0.0, 40.0), st.integers(0, 2)), max_size=40)
 
 

@@ -20,7 +20,7 @@ from harrier_core import Chunk, EmbeddingSpace, Index, Record, Search, StoreMiss
 from harrier_core.lexical import query_terms
 from harrier_core.query import WordSearch
 
-_SENT = 0.2  # seconds in which a client sends all that it sends before it waits, on a busy machine too
+_SENT = 0.2  # seconds, enough for a client to send everything before it waits, even on a busy machine
 
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(1_200)]
 

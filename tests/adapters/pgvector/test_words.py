@@ -152,7 +152,7 @@ def test_a_large_table(database: str) -> None:
             those = [ids(asked(opened, query, 10, {field: True})) for query in queries]
             both = [len({*some} & {*others}) for some, others in zip(those, expected, strict=True)]
             assert sum(both) >= best * sum(map(len, expected)), field
-        # By its index rows that meet a condition are found only where they are few.
+        # The metadata index is used only for conditions that few rows meet.
         assert from_metadata(opened, queries[12], {"half": True}) == 0
         assert 0 < from_metadata(opened, queries[0], {"few": True}) <= 200
         often = ids(asked(opened, "the the", 10))
@@ -182,7 +182,7 @@ def test_words_of_another_version(database: str, execute: Execute) -> None:
             execute(f"COMMENT ON COLUMN docs.lex IS '{json.dumps({'words': version})}'")
             assert store.describe().keywords is False
             assert cure in store.describe().health
-            for _ in range(2):  # at first by what was opened before, which is looked at in the same turnaround
+            for _ in range(2):  # the first search uses the open table, and checks it in the same round trip
                 with pytest.raises(StoreUnsuitable, match=cure):
                     asked(opened, "number")
             assert opened.keywords_problem()
@@ -285,7 +285,7 @@ def test_killed_while_words_are_added(database: str, execute: Execute, pytestcon
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
                 assert process.stdout
                 assert process.stdout.readline() == "begin\n"
-                time.sleep(chance.uniform(0, 1))  # the instant is what is tried out
+                time.sleep(chance.uniform(0, 1))  # kill at a random moment
                 caught += process.poll() is None
                 process.kill()
         assert caught

@@ -102,7 +102,7 @@ def test_other_errors_are_raised(stub: Stub, index: Index) -> None:
         index.search("bread")
 
 
-# -- what a store says of itself
+# -- describe
 
 
 def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:

@@ -108,7 +108,7 @@ def test_removed_and_recreated(place: ServerOrFolder) -> None:
     assert store.space() == encoder.space
 
 
-# -- in the midst of a call
+# -- during a call
 
 
 def replaced() -> pytest.RaisesExc[StoreError]:

@@ -198,7 +198,7 @@ def test_a_url(stub: Stub, encoder: Encoder) -> None:
         assert index.ingest(RECORDS).written == 600
     assert any("user-agent" in each and "grpc" in each["user-agent"] for each in stub.headers)
     own: list[dict[str, Any]] = [{}, {"grpc_port": 1}]
-    for settings in own:  # nobody listens on that port
+    for settings in own:  # nothing listens on that port
         stub.headers.clear()
         with Index(QdrantStore(stub.url, collection="docs", **settings), encoder) as index:
             assert index.ingest(RECORDS).unchanged == 600

@@ -20,7 +20,7 @@ NAMES = {"ndcg": "ndcg", "mrr": "mrr", "recall": "recall", "success": "accuracy"
 
 
 def texts() -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
-    """Return passages, queries of some of their words, and up to three relevant passages for each."""
+    """Return passages, queries made of some of their words, and up to three relevant passages for each."""
     chance = random.Random(4)
     passages = {f"p{number}": text for number, text in enumerate(PROSE)}
     queries, relevant = {}, {}

@@ -22,9 +22,9 @@ THEIRS = {"ndcg": nDCG, "map": AP, "recall": R, "success": Success}
 
 
 def case(seed: int, digits: int = 1) -> tuple[list[Question], Run]:
-    """Questions with up to fifteen judged records of grades -1 to 3, and results, some of them none.
+    """Return questions with up to fifteen judged records of grades -1 to 3, and rankings, some of them empty.
 
-    digits: of scores; with one of them many are equal.
+    digits: the decimal digits of scores; with one digit, many scores are equal.
     """
     chance = random.Random(seed)
     records = [f"d{number}" for number in range(30)]

@@ -78,7 +78,7 @@ def test_workers_equal_one_process(postgres: str, table: str, noting: Noting) ->
 
 
 def clean(postgres: str, tmp_path: Path, given: list[Record]) -> tuple[list[Any], list[str]]:
-    """Return what one process stores and encodes."""
+    """Return the content and the encoded texts of an ingest by one process."""
     name, encoder = f"clean{next(_numbers)}", Noting(tmp_path / f"clean{next(_numbers)}")
     with index_of(postgres, name, encoder) as index:
         index.ingest(given)
@@ -108,7 +108,7 @@ def test_killed_workers(postgres: str, table: str, tmp_path: Path) -> None:
     assert report.written + report.unchanged == again.unchanged == len(stored)
     assert again.encoded == 0
     assert set(encoder.lines()) == set(encoded)
-    assert len(encoder.lines()) <= len(encoded) + 3 * 4 * 40 * 4  # what was under way in three deaths
+    assert len(encoder.lines()) <= len(encoded) + 3 * 4 * 40 * 4  # the work under way at three kills
 
 
 DRIVER = """
@@ -169,7 +169,7 @@ def test_a_record_that_crashes_workers(postgres: str, table: str, tmp_path: Path
     with index_of(postgres, table, encoder) as index:
         report = index.ingest(given, workers=2, prune=True)
     assert [name for name, _ in report.rejected] == ["poison"]
-    assert "ended the process that worked on it, 2 times" in report.rejected[0][1]
+    assert "crashed the process that worked on it, 2 times" in report.rejected[0][1]
     assert report.records == 200
     assert content(postgres, table) == clean(postgres, tmp_path, [each for each in given if each.id != "poison"])[0]
     assert (tmp_path / "deaths").stat().st_size <= 2 * 5.3 + 2  # of 40 records
@@ -403,5 +403,5 @@ def test_workers_of_a_model_on_several_gpus(tmp_path: Path, monkeypatch: pytest.
     ):
         monkeypatch.setattr(Settled, "settings", {"device": device})
         assert [each.get("CUDA_VISIBLE_DEVICES") for each in workers.environments(2, encoder)] == expected
-    with pytest.raises(SettingError, match="workers=3 need 6 GPUs, 2 for each model, and there are 5; lower workers"):
+    with pytest.raises(SettingError, match="workers=3 need 6 GPUs, 2 for each model, but there are 5; lower workers"):
         workers.environments(3, encoder)

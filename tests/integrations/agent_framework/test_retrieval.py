@@ -90,7 +90,7 @@ def test_citations(index: Index, scripted: Any, say: Say) -> None:
         },
     }
     sources = [message.contents[0].annotations[0] for message in found]
-    assert {each["title"] for each in sources} == {"On bread", "river", "whale"}  # a title that is no text is none
+    assert {each["title"] for each in sources} == {"On bread", "river", "whale"}  # a title that is not a str is ignored
     assert [each["url"] for each in sources if "url" in each] == ["https://a.example/"]
     assert Message.from_json(found[0].to_json()).contents[0].annotations == [annotation]
     annotation["additional_properties"]["metadata"]["year"] = 1  # it is the caller's own, and changes nothing stored

@@ -81,10 +81,10 @@ def run(command: list[str], environment: dict[str, str], tmp_path: Path) -> Run:
 def call(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
-    """Return a function that runs the command in this process, which has its imports loaded."""
+    """Return a function that runs the command in this process, where its imports are loaded already."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("harrier_cli.progress._EVERY", 1e9)  # a busy machine tells no more than another
+    monkeypatch.setattr("harrier_cli.progress._EVERY", 1e9)  # no progress lines, however busy the machine is
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, code: int = 0, given: str | bytes = "") -> Any:

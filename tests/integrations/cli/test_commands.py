@@ -70,7 +70,7 @@ def test_info_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
     assert "health   fine\n" in looked  # so few need no index
 
 
-def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole) -> None:
+def test_damage_is_reported(call: Run, postgres: str, table: str, new_role: NewRole) -> None:
     """A changed text and a missing index are reported with exit code 1.
 
     The password in the URL is not shown.
@@ -147,7 +147,7 @@ def test_help_is_light(arguments: list[str]) -> None:
     )
     assert done.stdout.endswith("[]\n")
     if arguments == ["--help"]:
-        assert "Exit codes: 0 fine" in done.stdout
+        assert "Exit codes: 0 success" in done.stdout
 
 
 def test_completion(run: Run) -> None:
@@ -265,7 +265,7 @@ _POSTGRES = "postgresql://me:{}@127.0.0.1:1/db"
 )
 def test_a_password_that_is_not_escaped(call: Run, arguments: list[str], password: str) -> None:
     """No part of it is shown, whatever libpq makes of it."""
-    for_libpq = arguments[0] == "ingest" and password in ("hun#ter2", "hun?ter2", "hun[ter2")  # nobody is there
+    for_libpq = arguments[0] == "ingest" and password in ("hun#ter2", "hun?ter2", "hun[ter2")  # there is no server
     told = call(*(each.format(password) for each in arguments), code=3 if for_libpq else 2)
     assert "hun" not in told.stdout + told.stderr
     assert "ter2" not in told.stdout + told.stderr

@@ -108,7 +108,7 @@ def test_a_file_of_another_user(
     write(folder, 'model = "theirs"\n')
     if os.geteuid() == 0:
         os.chown(folder / "harrier.toml", 2, -1)
-    else:  # only root can give files away: let this be somebody else
+    else:  # only root can change the owner of a file, so pretend to be another user
         monkeypatch.setattr("os.geteuid", lambda: 2**31 - 1)
     assert setting("model") is None
     assert "belongs to another user" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_statements_about_the_stand_in(words: str) -> None:
         assert index.search("Why is the sky blue?", k=1)[0].record_id == "ask-sky-en"
 
 
-# -- what is printed
+# -- output
 
 Steps = list[tuple[str, list[str]]]  # a command, and the lines below it
 

@@ -86,7 +86,7 @@ def test_an_ingest_ends_as_after_ctrl_c(
             time.sleep(0.05)
         said = ended(child)
     assert "Traceback" not in said
-    assert said.count("\n") - said.count("ingesting: ") == 1  # beside a line of progress every ten seconds
+    assert said.count("\n") - said.count("ingesting: ") == 1  # apart from a line of progress every ten seconds
     last = said.splitlines()[-1]
     assert last.startswith("error: interrupted; ")
     assert "chunks of this run are stored so far; run the same command again to continue" in last

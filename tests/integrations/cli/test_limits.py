@@ -103,7 +103,7 @@ def test_encodings(content: bytes, text: str) -> None:
 
 # -- a process that can be killed
 
-SLOW = b"<font>" * 100_000 + b"</p>" * 100_000  # each end looks for its beginning through all that are open
+SLOW = b"<font>" * 100_000 + b"</p>" * 100_000  # each end tag searches all open tags for its start
 
 
 def test_a_file_that_takes_too_long(parser: Parser, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_parser_that_crashes() -> None:
     parser.read("html", Given(b"<p>x"))
     process = parser._process
     assert process is not None
-    os.kill(process.pid, signal.SIGSTOP)  # so that it is in the midst of the file
+    os.kill(process.pid, signal.SIGSTOP)  # so that it is in the middle of the file
     killing = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -SEGV {process.pid}; kill -CONT {process.pid}"])
     with pytest.raises(Unreadable, match=r"its parser crashed \(SIGSEGV\)"):
         parser.read("html", Given(b"<p>y" * 100_000))

@@ -18,7 +18,7 @@ def marked(text: str, query: str) -> list[str]:
     [
         ("Vaccines train the body. A VACCINE!", "vaccine", ["Vaccines", "VACCINE"]),
         ("Le résumé, la RESUME", "Résumé", ["résumé", "RESUME"]),
-        ("re\u0301sume\u0301", "resume", ["re\u0301sume\u0301"]),  # marks of their own
+        ("re\u0301sume\u0301", "resume", ["re\u0301sume\u0301"]),  # combining marks
         ("Straße und STRASSE", "strasse", ["Straße", "STRASSE"]),
         ("the art of startling", "art", ["art"]),  # a whole word
         ("carts and cars", "car", []),  # short words have no forms

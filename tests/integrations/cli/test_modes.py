@@ -70,7 +70,7 @@ def ids(told: subprocess.CompletedProcess[str]) -> list[str]:
 def test_keyword_search(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No model is named or loaded, and the matches contain the words."""
     monkeypatch.delenv("HARRIER_MODEL")
-    monkeypatch.setattr(Encoder, "__init__", None)  # whoever makes one fails
+    monkeypatch.setattr(Encoder, "__init__", None)  # creating an Encoder fails
     by_word = ("search", "--in", place, "--mode", "keyword")
     told = call(*by_word, "err-conn-1043", "--json")
     assert ids(told) == ["two", "one"]

@@ -24,7 +24,7 @@ def other(built: Callable[..., Path]) -> str:
 def test_switching_and_switching_back(call: Run, place: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The documented commands work, and records written in between are in both models."""
     niced: list[int] = []
-    monkeypatch.setattr("os.nice", niced.append)  # these are not processes of their own
+    monkeypatch.setattr("os.nice", niced.append)  # the commands run in this process
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
     if place.startswith("qdrant://"):
         assert "cannot keep writers out" in call("reembed", place, "--model", other, code=3).stderr

@@ -53,7 +53,7 @@ def serving(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def server(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return its address; the key is in the environment."""
+    """Return the server's address; the key is in the environment."""
     monkeypatch.setenv("HARRIER_API_KEY", KEY)
     return serving.url
 
@@ -224,7 +224,7 @@ def test_keys(call: Run, serving: Serving, tmp_path: Path, monkeypatch: pytest.M
     assert "--api-key-file needs --server" in call("prompt", "a", "--api-key-file", "keys", code=2).stderr
 
 
-# -- what goes wrong is a line, and a code
+# -- an error is one line and an exit code
 
 
 @pytest.mark.usefixtures("notes")
@@ -250,7 +250,7 @@ def test_an_unreachable_server(call: Run, monkeypatch: pytest.MonkeyPatch, caplo
     defaults = RemoteEncoder.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "retry_for", 0.5)
-    with socket.socket() as taken:  # which nobody answers
+    with socket.socket() as taken:  # nothing answers on it
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         told = call("prompt", "a", "--server", url, code=3)

@@ -161,7 +161,7 @@ def test_the_progress_bar(command: list[str], environment: dict[str, str], tmp_p
     )
     os.close(slave)
     seen = threading.Event()
-    descriptor = os.open(tmp_path / "pipe.jsonl", os.O_RDWR)  # which waits for nobody to open it as well
+    descriptor = os.open(tmp_path / "pipe.jsonl", os.O_RDWR)  # does not wait for another process to open it
     with os.fdopen(descriptor, "wb") as pipe, ThreadPoolExecutor(1) as writing:
         written = writing.submit(_write_until, pipe, seen)
         shown = _until(master, child, r" chunks, [\d,]+ tokens/s")
@@ -191,7 +191,7 @@ def _until(master: int, child: subprocess.Popen[bytes], sign: str | None) -> str
             continue
         try:
             shown += os.read(master, 65_536)
-        except OSError:  # nobody has the other end open any more
+        except OSError:  # the other end is closed
             break
     return shown.decode(errors="replace")
 

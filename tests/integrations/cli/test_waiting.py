@@ -14,7 +14,7 @@ import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-# Reading the engine's code takes until there is a file "go", and more than a second: a slow disk.
+# A slow disk: reading the engine's code takes more than a second, and lasts until there is a file "go".
 SLOW_DISK = """
 import sys, time
 from pathlib import Path
@@ -48,7 +48,7 @@ class Watched:
         os.close(slave)
 
     def until(self, sign: str) -> None:
-        """Wait until the terminal shows this, which it must."""
+        """Wait until the terminal shows this, and fail if it does not."""
         while sign.encode() not in self._shown:
             ready, _, _ = select.select([self._master], [], [], 60)
             assert ready, self._shown

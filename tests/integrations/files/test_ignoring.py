@@ -98,7 +98,7 @@ def test_rules_of_the_repository(tmp_path: Path) -> None:
         put(repository / "docs" / name)
     assert inside(Source(str(repository / "docs"))) == {"a.md"}
     named = Source([str(repository / "docs" / "drafts"), str(repository / "docs" / "secret.md")])
-    assert {each.id for each in named} == {"drafts/c.md", "docs/secret.md"}  # what is named is meant
+    assert {each.id for each in named} == {"drafts/c.md", "docs/secret.md"}  # paths that are given explicitly are read
 
 
 def test_harrierignore(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class Forgetful(MemoryFileSystem):  # type: ignore[misc]  # fsspec's
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[Forgetful]:
-    """Register it as forgetful://."""
+    """Register the Forgetful file system as forgetful://."""
     fsspec.register_implementation("forgetful", Forgetful, clobber=True)
     monkeypatch.setattr(Forgetful, "failing", False)
     return Forgetful
@@ -195,7 +195,7 @@ def test_keys_stay_out_of_metadata() -> None:
 
 
 class Hosted(MemoryFileSystem):  # type: ignore[misc]  # fsspec's
-    """A file system of a host, which its paths leave out, as sftp's do."""
+    """A file system on a host, whose paths leave out the host, as sftp's do."""
 
     protocol = "hosted"
     cachable = False

@@ -51,7 +51,7 @@ def words(built: Callable[..., Path]) -> str:
 
 @pytest.fixture(scope="session")
 def encoder(words: str) -> Iterator[Encoder]:
-    """Return one encoder for all tests, because Haystack has many."""
+    """Return one encoder that all tests share, because there are many."""
     with Encoder(words) as encoder:
         yield encoder
 

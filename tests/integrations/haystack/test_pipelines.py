@@ -71,7 +71,7 @@ def test_write_retrieve_prompt(document_store: HarrierDocumentStore, read: list[
     assert (document.id, document.meta) == ("bread", {"year": 2021, "lang": "en"})
     assert 0 < document.score <= 1
     assert writing(document_store).run({"writer": {"documents": DOCUMENTS}})["writer"] == {"documents_written": 3}
-    assert read == [WEB + QUESTION]  # what has not changed is not embedded again
+    assert read == [WEB + QUESTION]  # unchanged documents are not embedded again
 
 
 def test_by_embeddings(document_store: HarrierDocumentStore, words: str, read: list[str]) -> None:

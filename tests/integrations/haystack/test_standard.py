@@ -36,7 +36,7 @@ class TestDocumentStore(
     UpdateByFilterAsyncTest,
     WriteDocumentsAsyncTest,
 ):
-    """Run all of them; each override states its reason."""
+    """Run all of Haystack's tests; each override states its reason."""
 
     @pytest.fixture
     def document_store(self, place: VectorStore, encoder: Encoder) -> HarrierDocumentStore:
@@ -44,7 +44,7 @@ class TestDocumentStore(
 
     @pytest.fixture
     def filterable_docs(self) -> list[Document]:
-        """Return theirs without random embeddings, because an Index computes its own."""
+        """Return Haystack's documents without random embeddings, because an Index computes its own."""
         return [replace(each, embedding=None) for each in create_filterable_docs()]
 
     @staticmethod

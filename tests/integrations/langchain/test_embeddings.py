@@ -213,7 +213,7 @@ def test_other_invalid_texts_are_errors(words: str) -> None:
         asyncio.run(embeddings.aembed_query(" "))
 
 
-# -- shared, beside the loop
+# -- sharing, and the event loop
 
 
 def test_one_model(words: str) -> None:

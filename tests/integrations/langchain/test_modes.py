@@ -234,7 +234,7 @@ def test_keyword_options_with_an_index() -> None:
     HarrierVectorStore(index, **dense)
 
 
-# -- a second look at anybody's documents
+# -- reranking of any documents
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -20,8 +20,8 @@ from slowly import quick
 
 from harrier_core import Chunking, Encoder, Index, VectorStore
 
-# How a store keeps vectors if it is not left to itself. Local mode compares them unquantized: what a search asks of
-# them is tested here, and what a server makes of it by `QDRANT_URL`, in the contract.
+# Vector layouts other than a store's default. Qdrant's local mode compares vectors unquantized, so only the requests
+# are tested here; with `QDRANT_URL`, the contract tests the answers of a server.
 LAYOUTS: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
     "pgvector-float32": lambda request: PgVectorStore(
         request.getfixturevalue("postgres"), table=request.getfixturevalue("table"), precision="float32"

@@ -219,7 +219,7 @@ def test_a_cache_is_used(words: str, store: VectorStore) -> None:
     own.embed_documents([RIVER.page_content, VIRUS.page_content])
     assert embeddings.encoder.stats.texts == stats + 2
     assert made.index.verify().sound
-    assert embeddings.encoder.stats.texts == stats + 5  # a cache is no witness
+    assert embeddings.encoder.stats.texts == stats + 5  # verification does not use cached vectors
 
 
 def test_a_blank_query_finds_nothing(filled: HarrierVectorStore, encoder: Encoder) -> None:

@@ -28,7 +28,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
 
 @pytest.fixture
 def newest() -> None:
-    """Skip if LlamaIndex is older than the behaviour to which a test compares."""
+    """Skip if LlamaIndex is older than the behaviour that a test compares with."""
     found = version("llama-index-core")
     if Version(found) < Version("0.14.25"):
         pytest.skip(f"llama-index-core {found} filters and repeats runs otherwise itself; 0.14.25 is compared with")

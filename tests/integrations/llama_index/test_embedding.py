@@ -136,7 +136,7 @@ def test_several_queries_in_one(embedding: HarrierEmbedding) -> None:
         embedding.get_agg_embedding_from_queries([])
 
 
-# -- what it is, and what travels
+# -- settings and copies
 
 
 SETTINGS: dict[str, Any] = {
@@ -300,7 +300,7 @@ def test_an_error_counts_all_texts(folder: str, asynchronous: bool) -> None:
         embed(embedding, "abc")  # type: ignore[arg-type]
 
 
-# -- who is told
+# -- events, progress and rate limits
 
 
 class Seen(BaseEventHandler):

@@ -223,7 +223,7 @@ def test_lists_of_other_surfaces(encoder: Encoder) -> None:
 
 
 LETTERS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=4)
-# Letters that only folding takes for others, and the one that becomes two in small letters.
+# Letters that only case folding turns into others, and the one that becomes two in lowercase.
 FOLDED = {each for each in map(chr, range(sys.maxunicode + 1)) if each.lower().casefold() != each.lower()} | {"İ"}
 
 

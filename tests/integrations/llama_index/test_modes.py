@@ -179,7 +179,7 @@ def test_retrievers(store: HarrierVectorStore, encoder: Encoder) -> None:
     assert longest.asked == [("bread", 4)]
 
 
-# -- anybody's nodes
+# -- reranking of any nodes
 
 
 def scored() -> list[NodeWithScore]:

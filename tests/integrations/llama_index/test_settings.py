@@ -58,7 +58,7 @@ def test_the_model_by_any_name() -> None:
 
 
 def test_one_model_only() -> None:
-    """Two models are an error, and so is none."""
+    """Two models are an error, and so is no model."""
     with pytest.raises(SettingError, match="model_name and model are one setting; give one of them"):
         HarrierEmbedding("harrier-270m", model="harrier-0.6b")
     with pytest.raises(SettingError, match=r"no model is given; pass model_name, .*, or set HARRIER_MODEL"):
@@ -166,7 +166,7 @@ def test_settings_of_llama_index() -> None:
     assert HarrierEmbedding("harrier-270m", callback_manager=None).callback_manager is not None
 
 
-# -- what it tells of itself
+# -- schema and repr
 
 
 def test_schema_and_signature() -> None:

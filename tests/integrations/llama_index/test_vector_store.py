@@ -476,7 +476,7 @@ def test_restrictions(store: HarrierVectorStore, mode: VectorStoreQueryMode, by:
         return set(store.query(query).ids or [])
 
     assert found() == found(node_ids=[]) == everything  # LlamaIndex's own retriever sends the empty list
-    assert found(doc_ids=[]) == set()  # a list of what one may see, which came out empty
+    assert found(doc_ids=[]) == set()  # an empty list of permitted documents
     assert found(node_ids=["virus", "river", "unknown"]) == {"virus", "river"}
     assert found(doc_ids=["home"]) == {"bread", "virus"}
     assert found(filters=old) == {"bread"}

@@ -48,7 +48,7 @@ def encoder(weights: Path) -> Iterator[Encoder]:
 
 @pytest.fixture(scope="session")
 def place(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the index in a folder, with words; do not change it."""
+    """Return the URL of an index in a folder, with words; tests must not change it."""
     place = f"pgvector:{tmp_path_factory.mktemp('mcp')}/index?table=docs&keywords=true"
     with Index(place, encoder, chunking=Chunking(tokens=64)) as index:
         index.ingest(records())

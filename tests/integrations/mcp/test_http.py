@@ -26,7 +26,7 @@ MODERN = {
 
 @pytest.fixture(scope="module")
 def server(weights: Path, place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Start a server with a key, with one tenant's records of an index, and another index whole."""
+    """Start a server with a key and an index under two names: one tenant's records only, and all of them."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(KEY, encoding="utf-8")
     only = ("--index", f"notes={place}", "--where", 'notes={"tenant": "a"}', "--about", "notes=the notes of a baker")

@@ -63,7 +63,7 @@ def test_the_commands(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> N
         "OMP_NUM_THREADS": "1",
     }
     subprocess.run(["/bin/sh", "-ec", ingest], check=True, cwd=work, env=environment, capture_output=True, timeout=120)
-    # What the assistant's program runs is what follows the two dashes, as the shell has read it.
+    # The assistant's program runs the part after the two dashes, as parsed by the shell.
     said = subprocess.run(
         ["/bin/sh", "-c", f"printf '%s\\n' {add.partition(' -- ')[2]}"],
         check=True, cwd=work, env=environment, capture_output=True, text=True,

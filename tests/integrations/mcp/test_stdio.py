@@ -116,7 +116,7 @@ def test_documents_do_not_speak_in_descriptions(assistant: Assistant) -> None:
     assert "gnore your" not in said
     assert "evil" not in said
     assert all(ord(each) < 0xE0000 for each in said)
-    assert "note (text)" in said  # the field is known, and its value is not told
+    assert "note (text)" in said  # the field is known, but its value is not shown
 
 
 def test_documents_are_quoted(assistant: Assistant) -> None:

@@ -1,4 +1,4 @@
-"""One small cluster for all Ray tests, because it takes long to start."""
+"""One small cluster for all Ray tests, because starting it takes long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cluster() -> Iterator[Any]:
         "num_cpus": 4,
         "include_dashboard": False,
         "object_store_memory": 100 * 2**20,
-        # A node that does not answer for some seconds is dead; by default that takes most of a minute.
+        # A node is declared dead after some seconds without an answer; the default is most of a minute.
         "_system_config": {"health_check_period_ms": 1_000, "health_check_failure_threshold": 5},
     }
     started: Any = Cluster(initialize_head=True, head_node_args=head)

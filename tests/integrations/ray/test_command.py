@@ -26,7 +26,7 @@ COLUMNS = ("--id", "sku", "--text", "said", "--metadata", "n")
 
 @pytest.fixture
 def goods(tmp_path: Path) -> Path:
-    """Rows of three formats, of which some are bad, in a folder with another one in it."""
+    """Return a folder and a subfolder with rows in three formats, some of them bad."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
@@ -53,7 +53,7 @@ def environment(built: Callable[..., Path], cache: Path) -> dict[str, str]:
 def call(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Call:
-    """The command in this process, which is connected to the cluster of the tests."""
+    """Return a function that runs the command in this process, which is connected to the tests' cluster."""
     for name in ("HARRIER_MODEL", "HARRIER_CACHE"):
         monkeypatch.setenv(name, environment[name])
     monkeypatch.setattr("harrier_cli.progress._EVERY", 1e9)
@@ -76,7 +76,7 @@ def without_metadata_order(rows: list[Any]) -> list[Any]:
 
 
 def test_the_same_as_without(call: Call, goods: Path, postgres: str) -> None:
-    """Row for row, vectors and origins included; and so are the report and what is rejected. PATHs may be patterns."""
+    """Rows, vectors, origins, the report and the rejected records are the same. PATHs may be patterns."""
     places = {name: f"{url_of(postgres)}&table={name}" for name in ("raysame", "rayone")}
     said, amiss = call("goods", *COLUMNS, "--to", places["rayone"], "--json", code=1)
     said_by_ray, amiss_by_ray = call(
@@ -100,7 +100,7 @@ def test_the_same_as_without(call: Call, goods: Path, postgres: str) -> None:
 
 
 def test_a_file_that_cannot_be_read(call: Call, goods: Path, postgres: str) -> None:
-    """Nothing is removed for it, and the exit code says so; an id that comes twice is named."""
+    """Nothing is removed, and the exit code reports the file; a repeated id is named."""
     place = f"{url_of(postgres)}&table=raybroken"
     call("--ray", "goods", *COLUMNS, "--to", place, "--workers", "1", "--allow-rejected", "2")
     (goods / "a.parquet").write_bytes(b"PAR1 and no more")
@@ -132,8 +132,8 @@ def test_a_file_that_cannot_be_read(call: Call, goods: Path, postgres: str) -> N
         (["nothing/*.parquet"], "there is no nothing/\\*.parquet"),
     ],
 )
-def test_what_is_refused(call: Call, tmp_path: Path, postgres: str, arguments: list[str], why: str) -> None:
-    """In a line that says what to do instead."""
+def test_refusals(call: Call, tmp_path: Path, postgres: str, arguments: list[str], why: str) -> None:
+    """The error is one line that says what to do instead."""
     (tmp_path / "notes.pdf").write_bytes(b"%PDF-")
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
@@ -148,7 +148,7 @@ def test_what_is_refused(call: Call, tmp_path: Path, postgres: str, arguments: l
 
 
 def test_a_folder_on_several_machines(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would have a database of its own there."""
+    """It is refused, because each machine would have its own database in it."""
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     nodes = [{"Alive": alive, "NodeManagerHostname": name} for name, alive in (("a", 1), ("b", 1), ("c", 0))]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
@@ -157,7 +157,7 @@ def test_a_folder_on_several_machines(call: Call, tmp_path: Path, monkeypatch: p
 
 
 def test_addresses(environment: dict[str, str], postgres: str, tmp_path: Path) -> None:
-    """One where nothing listens fails in a moment, and one of Ray Client is refused."""
+    """An address where nothing listens fails quickly, and an address of Ray Client is refused."""
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     arguments = ["rows.jsonl", "--to", f"{url_of(postgres)}&table=raynowhere", "--workers", "1"]
     for address, code, why in (
@@ -180,8 +180,8 @@ def test_without_ray(environment: dict[str, str], tmp_path: Path) -> None:
     assert (done.returncode, "pip install 'harrier-kit[ray]'" in line) == (3, True), done.stderr
 
 
-def test_a_cluster_of_its_own(environment: dict[str, str], goods: Path, postgres: str, tmp_path: Path) -> None:
-    """Started and ended by the command: it listens on the loopback only, and sends no statistics."""
+def test_a_cluster_for_one_command(environment: dict[str, str], goods: Path, postgres: str, tmp_path: Path) -> None:
+    """The command starts and ends it; it listens only on loopback, and sends no statistics."""
     command = [sys.executable, "-m", "harrier_cli", "ingest", "--ray", str(goods / "c.csv"), *COLUMNS]
     own = {name: value for name, value in environment.items() if not name.startswith("RAY_")}
     own |= {"HOME": str(tmp_path)}
@@ -206,11 +206,11 @@ def test_a_cluster_of_its_own(environment: dict[str, str], goods: Path, postgres
         out, told = process.communicate()
     assert process.returncode == 0, told
     assert "30 records" in out
-    usual = ("ingesting: ", "RAY_BACKEND_LOG_LEVEL")  # Ray says that it was told to say nothing
+    usual = ("ingesting: ", "RAY_BACKEND_LOG_LEVEL")  # Ray reports this variable
     assert all(any(each in line for each in usual) for line in told.splitlines()), told
     assert [each["RAY_USAGE_STATS_ENABLED"] for each in environments.values()] == ["0", "0"]
     assert all(ipaddress.ip_address(each.removeprefix("::ffff:")).is_loopback for each in listening), listening
-    assert not (tmp_path / ".ray").exists()  # with a token that others could read
+    assert not (tmp_path / ".ray").exists()  # it would hold a token that others could read
 
 
 def _started_by(process: int) -> Iterator[Any]:

@@ -60,7 +60,7 @@ def test_killed_workers_and_a_record_that_crashes(postgres: str, table: str, tmp
     def kill(report: IngestReport) -> None:
         told.append(report)
         for process in () if killed else encoder.processes() - {os.getpid()}:
-            with suppress(ProcessLookupError):  # the poison's own, which is gone
+            with suppress(ProcessLookupError):  # the poison has ended that process itself
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
                 break
@@ -127,7 +127,7 @@ def test_secrets_are_not_sent(tmp_path: Path) -> None:
 
 
 def test_errors_of_workers(postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are those of the kit, in its own words."""
+    """They are the kit's own errors, with its messages."""
     monkeypatch.setattr("harrier_core.__version__", "0.0.1")
     dataset = ray.data.from_items([{"id": "a", "text": "b"}])
     with index_of(postgres, table, Noting(tmp_path / "notes")) as index:

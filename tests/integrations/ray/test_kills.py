@@ -39,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def clean(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What one process stores."""
+    """Return the content of a table into which one process ingested the records."""
     with index_of(postgres, "raykillsclean", Noting(tmp_path_factory.mktemp("clean") / "notes")) as index:
         index.ingest(records(NUMBER))
     return content(postgres, "raykillsclean")
@@ -53,7 +53,7 @@ def stored(postgres: str, table: str) -> list[Any]:
 
 
 def again(postgres: str, table: str, source: str, notes: Path) -> list[str]:
-    """The texts that a second run encodes."""
+    """Run the ingest again, and return the texts that it encodes."""
     before = {row[2] for row in content(postgres, table)}
     encoder = Noting(notes)
     with index_of(postgres, table, encoder) as index:
@@ -74,16 +74,16 @@ def wait(what: Callable[[], Any], seconds: float = 120.0) -> Any:
 
 
 class Occupying:
-    """Takes the place of workers on a node."""
+    """An actor that occupies the CPUs of a node, so that no workers start there."""
 
     def begin(self) -> None:
         pass
 
 
-@pytest.mark.slow  # a node and its workers are started, and missed after some seconds
+@pytest.mark.slow  # a node and its workers are started, and take seconds to be declared dead
 @pytest.mark.timeout(400)
 def test_a_node_is_killed(cluster: Any, postgres: str, source: str, clean: list[Any], tmp_path: Path) -> None:
-    """With all of the workers, in the middle of blocks, as if the power failed; others take their place."""
+    """The node dies with all workers in the middle of blocks, as in a power failure; others take their place."""
     node = cluster.add_node(num_cpus=3, object_store_memory=80 * 2**20)
     head = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     occupied = ray.remote(Occupying).options(num_cpus=4, label_selector=head).remote()
@@ -115,7 +115,7 @@ def test_a_node_is_killed(cluster: Any, postgres: str, source: str, clean: list[
 @pytest.mark.slow  # the driver and its workers are started again
 @pytest.mark.timeout(400)
 def test_the_driver_is_killed(cluster: Any, postgres: str, source: str, clean: list[Any], tmp_path: Path) -> None:
-    """Its workers end, and the second run encodes what was not stored, and nothing else."""
+    """Its workers end, and the second run encodes only the texts that were not stored."""
     given = {
         "address": cluster.address,
         "postgres": postgres,

@@ -260,7 +260,7 @@ def test_the_key_is_asked_for(page: NewPage) -> None:
     shown.tab.goto(shown.url)
     shown.tab.fill("#key-value", "a-wrong-key-of-some-length")
     shown.tab.press("#key-value", "Enter")
-    shown.tab.wait_for_selector("#key-wrong:has-text('not one of this server')")
+    shown.tab.wait_for_selector("#key-wrong:has-text('does not accept that key')")
     shown.tab.keyboard.press("Escape")  # there is no way around it
     shown.tab.fill("#key-value", KEY)
     shown.tab.press("#key-value", "Enter")

@@ -208,7 +208,7 @@ def test_a_caller_that_leaves_a_verification(serve_within: Callable[..., Within]
         index.ingest([Record("bread", "Bread rises because of yeast.")])
         url = f"{serve_within(indexes={'docs': index}).url}/v1/verify"
         with httpx.stream("POST", url, json={"index": "docs"}, timeout=60) as answer:
-            lines = answer.iter_lines()  # which closes the connection when nobody holds it any more
+            lines = answer.iter_lines()  # closes the connection once it is no longer referenced
             assert next(lines)
             assert httpx.post(url, json={"index": "docs"}, timeout=60).status_code == 409
         for _ in range(500):

@@ -99,7 +99,7 @@ def test_a_full_queue(server: Serving) -> None:
         ThreadPoolExecutor(1) as pool,
     ):
         assert remote.max_tokens < 20_000
-        connection.sendall(raw(b" " * (32 * 2**20))[:-100_000])  # half of what may wait, of this caller
+        connection.sendall(raw(b" " * (32 * 2**20))[:-100_000])  # half of the bytes that may wait, all from this caller
         while waiting(server) < 32 * 2**20 - 100_100:
             time.sleep(0.01)
         refused = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": texts})

@@ -71,7 +71,7 @@ def test_foreign_origins_and_hosts(server: Serving) -> None:
     url = f"{server.url}/v1/embeddings"
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", f"{server.url}.evil.example"):
         assert httpx.post(url, json=BODY, headers={"Origin": origin}).status_code == 403
-    for site, status in (("same-origin", 200), ("same-site", 403), ("cross-site", 403)):  # a page of its own
+    for site, status in (("same-origin", 200), ("same-site", 403), ("cross-site", 403)):  # the server's own page
         headers = {"Origin": server.url, "Sec-Fetch-Site": site}
         assert httpx.post(url, json=BODY, headers=headers).status_code == status
     rebound = {"Host": "evil.example", "Origin": "http://evil.example"}

@@ -46,7 +46,7 @@ class _Client:
         part = next(self._parts, None)
         if part is None:
             await asyncio.sleep(60)
-            raise AssertionError("nobody waits for so long")
+            raise AssertionError("the server waited for too long")
         return part
 
     async def send(self, message: Any) -> None:

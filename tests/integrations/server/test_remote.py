@@ -370,8 +370,8 @@ class _Busy(BaseHTTPRequestHandler):
 
     asked: list[float]
     times: int
-    after: str | None = None  # what it says of when to come again
-    seconds: float = 0.0  # that each answer takes
+    after: str | None = None  # the value of Retry-After
+    seconds: float = 0.0  # before each answer
 
     def do_GET(self) -> None:
         self.asked.append(time.monotonic())

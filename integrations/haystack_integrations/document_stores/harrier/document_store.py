@@ -79,7 +79,7 @@ class HarrierDocumentStore(Encoding):
         return self._written(records, self.index.ingest(records))
 
     async def write_documents_async(self, documents: list[Document], policy: DuplicatePolicy = _NONE) -> int:
-        """Do what `write_documents` does; if cancelled, it ends after the pass under way."""
+        """Do what `write_documents` does; if cancelled, it ends after the current pass."""
         records = await asyncio.to_thread(self._records, documents, policy)
         return self._written(records, await self.index.aingest(records))
 

@@ -2,7 +2,7 @@
 
 Haystack compares like Python: 1 equals True, and an absent value is None. A list in the metadata is compared element by
 element, as everywhere in the kit, whereas Haystack compares the whole list. Texts have no order, except dates in ISO
-format, which are compared as texts: write those of a field in one form.
+format, which are compared as texts: write all dates of a field in one format.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class HarrierEmbedding(Windows):
     from the environment, from `HARRIER_MODEL`, `HARRIER_DEVICE` and so on, before its default. When pickled, copied or
     sent to another process, it consists only of its settings, and of another Embedder if `from_encoder` was given one.
     Copies share that Embedder and the cache; JSON has the Embedder's name. Fields that vectors depend on cannot be
-    changed afterwards. An unknown argument is refused, and so is one of another class unless it asks for what is always
-    the case.
+    changed afterwards. Unknown arguments are refused, and so are those of other classes, unless they ask for what is
+    always the case.
 
     With `url`, the address of a server run by `harrier serve`, the server's model embeds and none is loaded here.
     `model_name`, if given, is the server's name for it, and device, dtype and the like are the server's own.

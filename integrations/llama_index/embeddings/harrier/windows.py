@@ -50,7 +50,7 @@ class Windows(Roles):
         return self._embed(self._get_query_embeddings, [query])[0]
 
     async def aget_query_embedding(self, query: str) -> Embedding:
-        """Return what `get_query_embedding` does, without holding up the event loop."""
+        """Return what `get_query_embedding` returns, without blocking the event loop."""
         return (await self._aembed(self._aget_query_embeddings, [query]))[0]
 
     def get_query_embedding_batch(self, queries: Iterable[str], show_progress: bool = False) -> list[Embedding]:
@@ -58,7 +58,7 @@ class Windows(Roles):
         return self._embed(self._get_query_embeddings, queries, show_progress)
 
     async def aget_query_embedding_batch(self, queries: Iterable[str], show_progress: bool = False) -> list[Embedding]:
-        """Return what `get_query_embedding_batch` does, without holding up the event loop."""
+        """Return what `get_query_embedding_batch` returns, without blocking the event loop."""
         return await self._aembed(self._aget_query_embeddings, queries, show_progress)
 
     def get_agg_embedding_from_queries(self, queries: Iterable[str], agg_fn: Aggregate | None = None) -> Embedding:
@@ -68,7 +68,7 @@ class Windows(Roles):
     async def aget_agg_embedding_from_queries(
         self, queries: Iterable[str], agg_fn: Aggregate | None = None
     ) -> Embedding:
-        """Return what `get_agg_embedding_from_queries` does, without holding up the event loop."""
+        """Return what `get_agg_embedding_from_queries` returns, without blocking the event loop."""
         return _aggregated(await self.aget_query_embedding_batch(queries), agg_fn)
 
     def get_text_embedding(self, text: str) -> Embedding:
@@ -76,7 +76,7 @@ class Windows(Roles):
         return self._embed(self._get_text_embeddings, [text])[0]
 
     async def aget_text_embedding(self, text: str) -> Embedding:
-        """Return what `get_text_embedding` does, without holding up the event loop."""
+        """Return what `get_text_embedding` returns, without blocking the event loop."""
         return (await self._aembed(self._aget_text_embeddings, [text]))[0]
 
     def get_text_embedding_batch(
@@ -94,7 +94,7 @@ class Windows(Roles):
         show_progress: bool = False,
         **kwargs: Any,
     ) -> list[Embedding]:
-        """Return what `get_text_embedding_batch` does, without holding up the event loop.
+        """Return what `get_text_embedding_batch` returns, without blocking the event loop.
 
         Windows run one after another, whatever `num_workers` says: one model encodes them all, and fills its passes
         itself.

@@ -32,7 +32,7 @@ class HarrierVectorStore(Writing):
     """Nodes in an Index: adding one again replaces it, and unchanged nodes are neither encoded nor written.
 
     A node is a record under its id. The text of the record is what LlamaIndex embeds of the node: its text, after the
-    metadata that are not excluded. Embeddings that nodes bring along are accepted once a sample of them has proved to
+    metadata that are not excluded. Embeddings that come with nodes are accepted once a sample of them has proved to
     match the Index's own encoder, as those from `embed_model` do. Embeddings of the nodes' own texts, without metadata,
     as made by VectorMemoryBlock and PropertyGraphIndex, are accepted as well, and then that is the text of the record.
     Nodes that are added without an embedding are encoded by the Index. An IngestionPipeline silently omits such nodes:
@@ -108,7 +108,7 @@ class HarrierVectorStore(Writing):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[BaseNode]:
-        """Return the nodes with these ids, or all, that meet the filters; a node that the Index split as pieces.
+        """Return the nodes with these ids, or all, that meet the filters; a node that the Index split comes in pieces.
 
         offset: how many to skip. limit: how many to return at most.
         """
@@ -127,7 +127,7 @@ class HarrierVectorStore(Writing):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[BaseNode]:
-        """Return what `get_nodes` does, without holding up the event loop."""
+        """Return what `get_nodes` returns, without blocking the event loop."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters, limit=limit, offset=offset)
 
     def query(  # type: ignore[override]
@@ -159,7 +159,7 @@ class HarrierVectorStore(Writing):
     async def aquery(  # type: ignore[override]
         self, query: VectorStoreQuery, **wanted: Unpack[Wanted]
     ) -> VectorStoreQueryResult:
-        """Return what `query` does, without holding up the event loop."""
+        """Return what `query` returns, without blocking the event loop."""
         refuse_for_query(wanted, KEYWORDS)
         asked = Asked.of(query, wanted, with_embeddings=self.with_embeddings)
         try:

@@ -4,10 +4,8 @@ LlamaIndex compares like Python, whereas the kit compares only values of one kin
 1 equals True, a list is compared as a whole, and a text contains its parts. To express both, a node's record names its
 lists, under LISTS; records stored by another integration have no such names, and their lists are compared by their
 elements. A comparison that Python refuses, such as that of a text with a number, finds nothing. A key is a name, as in
-LlamaIndex's own
-stores: no dot in it leads into a dict. `text_match_insensitive` treats letters as equal if Unicode case folding makes
-them
-equal: those of LlamaIndex's lower(), and forms of one letter, such as the final sigma.
+LlamaIndex's own stores: no dot in it leads into a dict. `text_match_insensitive` treats letters as equal if Unicode
+case folding makes them equal: those of LlamaIndex's lower(), and forms of one letter, such as the final sigma.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Embeddings that nodes bring along, as an Embedder."""
+"""Embeddings that come with nodes, as an Embedder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core.records import Unstorable
 if TYPE_CHECKING:
     from harrier_core.types import Vector, Vectors
 
-# Above this cosine there is no check whether another text fits even better, and how much better it would have to fit.
+# The cosine above which no better fitting text is looked for, and how much better another text would have to fit.
 _SAME, _BETTER = 0.9995, 0.001
 
 

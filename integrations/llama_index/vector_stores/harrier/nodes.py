@@ -77,7 +77,7 @@ def own_text(node: BaseNode) -> str:
 
 
 def record_of(node: BaseNode, *, alone: bool = False) -> Record:
-    """Return the record of a node, under its id. alone: of its own text, without the metadata embedded with it."""
+    """Return the record of a node, under its id. alone: only its own text, without the metadata embedded with it."""
     own = own_text(node)
     text = own if alone else node.get_content(metadata_mode=MetadataMode.EMBED)
     try:

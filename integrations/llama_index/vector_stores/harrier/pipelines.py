@@ -29,10 +29,10 @@ class Storing(TransformComponent):
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
-        """Store the nodes, without holding up the event loop."""
+        """Store the nodes, without blocking the event loop."""
         await self.store.async_add(nodes)
         return nodes
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Return what a pipeline's cache looks up: never the same twice."""
+        """Return the key for a pipeline's cache, which is never the same twice."""
         return {"class_name": self.class_name(), "run": uuid4().hex}

@@ -85,7 +85,7 @@ class Asked:
         return index.search(self.text or "", where=self.where, **self.options)
 
     async def amatches(self, index: Index) -> list[Match]:
-        """Return what `matches` does, without holding up the event loop."""
+        """Return what `matches` returns, without blocking the event loop."""
         if self.node_ids:
             vector = self.vector
             if vector is None:

@@ -35,7 +35,7 @@ class Writing(BasePydanticVectorStore):
     _index: Index = PrivateAttr()
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Store nodes, and return their ids. Those that cannot be stored raise after all others, or only warn."""
+        """Store nodes, and return their ids. Those that cannot be stored then raise an error, or cause a warning."""
         try:
             index, records = self._ready(nodes)
             report = index.ingest(records)
@@ -45,7 +45,7 @@ class Writing(BasePydanticVectorStore):
         return _stored(nodes, report, self.on_rejected)
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Return what `add` does, without holding up the event loop."""
+        """Return what `add` returns, without blocking the event loop."""
         try:
             index, records = self._ready(nodes)
             report = await index.aingest(records)
@@ -87,7 +87,7 @@ class Writing(BasePydanticVectorStore):
         self._index.delete(where={SOURCE: ref_doc_id})
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Do what `delete` does, without holding up the event loop."""
+        """Do what `delete` does, without blocking the event loop."""
         _refuse_narrower(delete_kwargs)
         await self._index.adelete(where={SOURCE: ref_doc_id})
 
@@ -106,7 +106,7 @@ class Writing(BasePydanticVectorStore):
         filters: MetadataFilters | None = None,
         **delete_kwargs: Any,
     ) -> None:
-        """Do what `delete_nodes` does, without holding up the event loop."""
+        """Do what `delete_nodes` does, without blocking the event loop."""
         await self._index.adelete(node_ids, where=_narrowed(node_ids, filters, delete_kwargs))
 
     def clear(self) -> None:
@@ -114,7 +114,7 @@ class Writing(BasePydanticVectorStore):
         self._index.clear()
 
     async def aclear(self) -> None:
-        """Do what `clear` does, without holding up the event loop."""
+        """Do what `clear` does, without blocking the event loop."""
         await self._index.aclear()
 
 

@@ -37,7 +37,7 @@ def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 
 class Configured:
-    """The base of what a pipeline's YAML can contain: its arguments are attributes with the same names."""
+    """The base of the components that a pipeline's YAML can contain: arguments are attributes with the same names."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments; Haystack reports those that it cannot write."""
@@ -47,7 +47,7 @@ class Configured:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Return a new one with the same arguments."""
+        """Return a new object with these arguments."""
         return default_from_dict(cls, data)
 
 
@@ -120,7 +120,7 @@ class HarrierTextEmbedder(Encoding):
 
     @component.output_types(embedding=list[float])
     async def run_async(self, text: str) -> dict[str, Any]:
-        """Return what `run` does; queries that wait together share a forward pass."""
+        """Return what `run` returns; queries that wait together share a forward pass."""
         return {"embedding": (await self.index_encoder.aencode_queries([text]))[0].tolist()}
 
 
@@ -157,7 +157,7 @@ class HarrierDocumentEmbedder(Encoding):
 
     @component.output_types(documents=list[Document])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
-        """Return what `run` does, without holding up the event loop and without a progress bar."""
+        """Return what `run` returns, without blocking the event loop and without a progress bar."""
         vectors = await self.index_encoder.aencode_documents(self._texts(documents))
         return await asyncio.to_thread(_embedded, documents, vectors)
 
