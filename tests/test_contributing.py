@@ -19,7 +19,7 @@ def steps(heading: str) -> list[str]:
     return re.findall(r"^\d\. .*\n(?:(?: {3}.*)?\n)*", section, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("heading", "count"), [("A store", 7), ("A surface", 4)])
+@pytest.mark.parametrize(("heading", "count"), [("Add a store", 7), ("Add an integration", 4)])
 def test_steps_are_a_list(heading: str, count: int) -> None:
     """A number within a line would join the previous step."""
     found = steps(heading)
@@ -29,7 +29,7 @@ def test_steps_are_a_list(heading: str, count: int) -> None:
 
 def test_the_code_is_part_of_its_step() -> None:
     """Code blocks are indented with their step, equal the contract's code, and parse."""
-    [with_code] = [step for step in steps("A store") if "```" in step]
+    [with_code] = [step for step in steps("Add a store") if "```" in step]
     assert with_code.startswith("4. The contract")
     [code] = re.findall(r"```python\n(.*?)```", textwrap.dedent(with_code.partition("\n")[2]), re.DOTALL)
     assert ast.parse(code)
