@@ -1,4 +1,4 @@
-"""Make the picture of the demo that the documentation shows: `.venv/bin/python docs/picture.py`."""
+"""Create the picture of the demo in the documentation: `.venv/bin/python docs/picture.py`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 80  # columns, which a page shows without shrinking
+WIDTH = 80  # columns that a page shows without shrinking
 
 
 _INDENTED = r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>((?:&#160;)+)'
-_COLUMN = 12.2  # units: what a character takes in Rich's drawings
+_COLUMN = 12.2  # units: the width of a character in Rich's drawings
 
 
 def _moved(found: re.Match[str]) -> str:
@@ -27,14 +27,14 @@ def _moved(found: re.Match[str]) -> str:
 
 
 def main() -> None:
-    """Run the demo in a terminal of so many columns, and draw what it printed."""
+    """Run the demo in a terminal, and draw its output."""
     environment = os.environ | {"COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
     command = [sys.executable, "-m", "harrier_cli", "demo"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout  # noqa: S603
     console = Console(record=True, width=WIDTH, file=StringIO())
     console.print(Text.from_ansi(shown.rstrip()))
     drawn = console.export_svg(title="harrier demo", unique_id="demo")
-    # Without the fonts that it would fetch from elsewhere: a reader's own will do.
+    # Without web fonts: the reader's own fonts suffice.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
     drawn = re.sub(r"<text [^>]*>\n</text>", "", drawn)  # ends of lines

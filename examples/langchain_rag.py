@@ -2,7 +2,7 @@
 
     python examples/langchain_rag.py FOLDER "why does bread rise"
 
-It prints the prompt. Put your chat model behind it: `prompt | model`.
+It prints the prompt. To get an answer, append your chat model: `prompt | model`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from harrier_core import Chunking
 
 
 def main(folder: str, question: str) -> None:
-    """Index the files, and print the prompt with what was found."""
+    """Index the files, and print the prompt with the passages found."""
     files = sorted(Path(folder).rglob("*.txt"))
     documents = [Document(id=str(file), page_content=file.read_text(encoding="utf-8")) for file in files]
     embeddings = HarrierEmbeddings(os.environ.get("HARRIER_MODEL", "harrier-270m"))
     place = f"pgvector:{folder}/.index?table=files"
     store = HarrierVectorStore(embedding=embeddings, store=place, chunking=Chunking(tokens=256))
-    store.add_documents(documents)  # a second run encodes only what changed
+    store.add_documents(documents)  # a second run encodes only changed files
     retriever = store.as_retriever(search_kwargs={"k": 4})
     prompt = ChatPromptTemplate.from_template("Answer from these passages only:\n\n{passages}\n\nQuestion: {question}")
     chain = {

@@ -25,7 +25,7 @@ def records(path: str) -> Iterator[Record]:
 
 
 def main(path: str, place: str, *questions: str) -> None:
-    """Bring the index in step with the file, and answer the questions."""
+    """Update the index from the file, and print the matches for each question."""
     encoder = Encoder(os.environ.get("HARRIER_MODEL", "harrier-270m"))
     with Index(place, encoder, chunking=Chunking(tokens=256, overlap=32)) as index:
         report = index.ingest(records(path), prune=True, on_progress=lambda so_far: print(so_far, end="\r"))

@@ -61,7 +61,7 @@ def test_a_setting_given_twice() -> None:
         ("metadata_indexes", "write indexes={'year': 'integer', 'lang': 'keyword'}"),
         ("distance_strategy", "compared by cosine"),
         ("use_halfvec", "write precision='float16'"),
-        ("pre_delete_collection", r"call store.drop\(\) before"),
+        ("pre_delete_collection", r"call store.drop\(\) first"),
     ],
 )
 def test_refused_names(name: str, said: str) -> None:

@@ -94,7 +94,7 @@ def test_a_setting_given_twice(client: QdrantClient) -> None:
         ("quantization_config", "write quantization='int8'"),
         ("shard_number", "write shards="),
         ("shard_key", "shard keys are not supported; use a separate collection for each part"),
-        ("force_recreate", r"call store.drop\(\) before"),
+        ("force_recreate", r"call store.drop\(\) first"),
     ],
 )
 def test_refused_names(client: QdrantClient, name: str, said: str) -> None:
