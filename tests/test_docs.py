@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -114,6 +115,12 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     pages = re.findall(r"[\w/-]+\.md", navigation)
     assert sorted(pages) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_reference_of_the_commands_is_current() -> None:
+    """It is generated: `python docs/commands.py` updates it."""
+    script = runpy.run_path(str(DOCS / "commands.py"))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["reference"]()
 
 
 def test_figures_match_the_benchmarks() -> None:
