@@ -12,7 +12,7 @@ from harrier_core import Index, RemoteEncoder
 
 
 def main(url: str, place: str, question: str) -> None:
-    """Print the matches for each question."""
+    """Print the matches for the question."""
     with RemoteEncoder(url) as encoder, Index(place, encoder) as index:
         for match in index.search(question, k=3):
             print(f"{match.score:.3f}  {match.record_id}  {match.text[:80]}")
