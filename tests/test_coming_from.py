@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_qdrant import QdrantStore
@@ -18,7 +19,7 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
-from harrier_core import HarrierError, Hnsw, Index, Task
+from harrier_core import Contents, HarrierError, Hnsw, Index, Task
 
 ROOT = Path(__file__).parents[1] / "docs" / "coming-from"
 PAGES = sorted(page.name for page in ROOT.glob("*-*.md"))
@@ -97,6 +98,36 @@ def test_a_page(run: Callable[[str], Any], page: str) -> None:
         typed, fate, code, words = row.group("typed", "fate", "code", "words")
         wrong += _problems(run, typed, fate, code, words)
     assert not wrong, "\n".join(wrong)
+
+
+def test_texts_move(run: Callable[[str], Any], postgres: str) -> None:
+    """The program reads the tables of both classes of langchain-postgres, as these create them."""
+    [program] = re.findall(r"```py\n(.*?)```", (ROOT / "langchain-postgres.md").read_text(encoding="utf-8"), re.DOTALL)
+    [legacy] = re.findall(
+        r"`(SELECT e\.id.*?)`", (ROOT / "langchain-postgres.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE old_docs (langchain_id uuid PRIMARY KEY, content text, langchain_metadata json)"
+        )
+        connection.execute(
+            "INSERT INTO old_docs VALUES (gen_random_uuid(), 'Bread rises because of yeast.', '{\"year\": 2021}')"
+        )
+        connection.execute("CREATE TABLE langchain_pg_collection (uuid uuid PRIMARY KEY, name text)")
+        connection.execute(
+            "CREATE TABLE langchain_pg_embedding "
+            "(id text PRIMARY KEY, collection_id uuid, document text, cmetadata jsonb)"
+        )
+        connection.execute(
+            "WITH made AS (INSERT INTO langchain_pg_collection VALUES (gen_random_uuid(), 'docs') RETURNING uuid) "
+            "INSERT INTO langchain_pg_embedding SELECT 'sand', uuid, 'Rivers carry sand.', '{\"year\": 2019}' FROM made"
+        )
+    modern = "SELECT langchain_id::text, content, langchain_metadata FROM old_docs"
+    assert modern in program
+    for rows, text, year in (modern, "Bread rises because of yeast.", 2021), (legacy, "Rivers carry sand.", 2019):
+        run(program.replace(modern, " ".join(rows.split())))
+        with Contents(PgVectorStore(postgres, table="new_docs")) as there:
+            assert [(each.chunk.text, each.chunk.metadata) for each in there.read()] == [(text, {"year": year})]
 
 
 def _problems(run: Callable[[str], Any], typed: str, fate: str, code: str | None, words: str) -> Iterator[str]:

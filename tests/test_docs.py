@@ -16,7 +16,7 @@ import pytest
 from harrier_pgvector import PgVectorStore
 from loopback_hub import Hub
 
-from harrier_core import Encoder, Index, Record
+from harrier_core import Encoder, Index, Record, StoreUnsuitable, StoreWarning
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,6 +83,35 @@ def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: En
         indexed = "SELECT tablename FROM pg_indexes WHERE tablename ~ '^documents(_.)?$' AND indexdef ~ 'hnsw'"
         assert connection.execute(indexed).rowcount == 3  # the parent table's, which is empty, and one per partition
         connection.execute("DROP TABLE documents")
+
+
+def test_three_roles_of_least_privilege(postgres: str, encoder: Encoder) -> None:
+    """The guide's SQL grants exactly what an owner, a writer and a reader need."""
+    guide = (DOCS / "guides" / "postgres.md").read_text(encoding="utf-8")
+    prepare, grant = (sql for sql in re.findall(r"```sql\n(.*?)```", guide, re.DOTALL) if "harrier_writer" in sql)
+    records = [Record(str(number), f"text {number}") for number in range(1_000)]
+
+    def role(name: str) -> Index:
+        url = psycopg.conninfo.make_conninfo(postgres, user=f"harrier_{name}")
+        return Index(PgVectorStore(url, schema="rag", table="docs"), encoder)
+
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(prepare)
+        try:
+            with role("owner") as owner, role("writer") as writer, role("reader") as reader:
+                owner.ingest([])
+                connection.execute(grant)
+                with pytest.warns(StoreWarning, match="must be owner"):
+                    assert writer.ingest(records).written == 1_000
+                owner.build_indexes()
+                assert owner.store.describe().indexed
+                assert writer.ingest(records[1:], prune=True).deleted == 1
+                assert reader.search("text 7", k=1)
+                with pytest.raises(StoreUnsuitable, match="permission denied"):
+                    reader.delete(["7"])
+        finally:
+            connection.execute("DROP SCHEMA rag CASCADE")
+            connection.execute("DROP ROLE harrier_owner, harrier_writer, harrier_reader")
 
 
 def test_links_resolve() -> None:
