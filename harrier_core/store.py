@@ -265,7 +265,10 @@ class Followed(Protocol):
     """A store whose place may be kept up to date by something that writes to it whenever its source changes."""
 
     def follows(self) -> str | None:
-        """Return what the place is kept in step with, such as a table under live sync, or None."""
+        """Return what the place is kept in step with, such as a table under live sync, or None.
+
+        Raise StoreUnsuitable if that cannot be found out.
+        """
 
 
 BEFORE = "_before"  # suffix of the place that keeps an index as it was before its model changed
