@@ -281,7 +281,7 @@ class Exchange(Protocol):
         """Return why it cannot be done and what to do, or None if it can be."""
 
     def share(self) -> None:
-        """Restrict the new, empty place to those who have access to this one."""
+        """Restrict the new place to those who have access to this one, before it is filled."""
 
     def differing(self) -> Iterator[list[str]] | None:
         """Yield the ids of the records whose chunks differ between the two places, some at a time.

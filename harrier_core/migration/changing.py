@@ -124,8 +124,7 @@ class Changing:
                     f"{store} was begun in {made}, not {precision}; continue with that, or drop it first"
                 )
         opened = store.open(space, create=True)
-        if there is None:
-            self.exchange().share()
+        self.exchange().share()  # also if it exists: an earlier run may have been killed just before
         if isinstance(store, Dated):
             store.note_ingest(datetime.now(UTC))
         return opened

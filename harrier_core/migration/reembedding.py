@@ -147,6 +147,7 @@ def _exchange(
                     _exchange_same(index.opened, new, exchange, store)
                 report.complete = True
                 return report
+            exchange.share()  # the run that created it may have been killed just before
             filling = index.filling(new, embedder, told, Pace(None), exchange)
             filling.run()
             _refuse_rejected(report)

@@ -401,6 +401,54 @@ def test_privileges_are_kept(postgres: str, table: str, new_role: Any) -> None:
             assert connection.execute(asked, [role, where] * 2).fetchone() == rights
 
 
+class Watching(Other):
+    """A model that notes whether a role may read a table whenever it encodes a text for it."""
+
+    def __init__(self, place: str, role: str, table: sql.Identifier) -> None:
+        super().__init__()
+        self._place, self._asked = place, [role, table.as_string()]
+        self.noted: list[bool] = []
+
+    def submit_documents(self, texts: Any) -> Any:
+        with psycopg.connect(self._place) as connection:
+            query = "SELECT has_table_privilege(%s, %s, 'SELECT')"
+            self.noted += [may for (may,) in connection.execute(query, self._asked).fetchall()]
+        return super().submit_documents(texts)
+
+
+@pytest.mark.parametrize("turn", ["reembed", "switch", "recut"])
+def test_a_table_that_was_created_and_not_yet_shared(
+    database: str, new_role: Any, monkeypatch: pytest.MonkeyPatch, turn: str
+) -> None:
+    """After a kill at that moment, no run fills it before the schema's default privileges are taken back."""
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    stranger, reader = new_role("stranger"), new_role("reader")
+    table = sql.Identifier("public", "docs_recut" if turn == "recut" else "docs_next")
+    model = Watching(database, stranger, table)
+    turns: dict[str, Callable[[Any, Other], Any]] = {
+        "reembed": reembed,
+        "switch": switch,
+        "recut": lambda store, model: recut(store, model, RECORDS, chunking=Chunking(tokens=40)),
+    }
+    with PgVectorStore(database, table="docs") as store, psycopg.connect(database, autocommit=True) as connection:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        connection.execute(sql.SQL("GRANT SELECT ON docs TO {}").format(sql.Identifier(reader)))
+        default = sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {}")
+        connection.execute(default.format(sql.Identifier(stranger)))
+        with monkeypatch.context() as patch:
+            patch.setattr(exchanging.TableExchange, "share", die)
+            with pytest.raises(KeyboardInterrupt):
+                turns["recut" if turn == "recut" else "reembed"](store, Other())
+        turns[turn](store, model)
+        assert (set(model.noted), len(model.encoded) >= len(RECORDS)) == ({False}, True)
+        if turn != "switch":  # which gives it another name
+            asked = [reader, table.as_string()]
+            assert connection.execute("SELECT has_table_privilege(%s, %s, 'SELECT')", asked).fetchone() == (True,)
+
+
 def test_dependent_objects(postgres: str, table: str) -> None:
     """A table with dependent objects is refused before anything is filled."""
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
