@@ -148,7 +148,7 @@ def _exchange(
                 report.complete = True
                 return report
             exchange.share()  # the run that created it may have been killed just before
-            filling = index.filling(new, embedder, told, Pace(None), exchange)
+            filling = index.filling(new, embedder, told, Pace(None), exchange, store=store)
             filling.run()
             _refuse_rejected(report)
             new.build_indexes()

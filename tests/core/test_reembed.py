@@ -308,7 +308,7 @@ def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) 
         Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
         chunks = Contents(store).count()
         report = reembed(store, Deadly(), workers=2)
-        assert [(id_, reason[:36]) for id_, reason in report.rejected] == [
+        assert [(id_, reason[:38]) for id_, reason in report.rejected] == [
             ("r017", "crashed the process that worked on it,")
         ]
         report = reembed(store, Other(), workers=2)
@@ -364,13 +364,17 @@ def test_other_chunks(store: Any, new_store: NewStore) -> None:
 # -- tables
 
 
-def test_another_precision(postgres: str, table: str) -> None:
-    """The index stays usable while its precision changes."""
+@pytest.mark.parametrize("workers", [None, 1])
+def test_another_precision(postgres: str, table: str, workers: int | None) -> None:
+    """The index stays usable while its precision changes; the report counts the bytes of the new vectors."""
     with PgVectorStore(postgres, table=table) as store:
         index = Index(store, Hashing(), chunking=CHUNKING)
         index.ingest(RECORDS)
-        reembed(store, Hashing(), precision="float32")
-        switch(store, Hashing())
+        size = sum(len(each.chunk.text.encode()) + 4 * each.vector.size for each in Contents(store).read())
+        assert reembed(store, Hashing(), precision="float32", workers=workers).bytes == size
+        index.ingest([Record("new", "one more text")])
+        assert switch(store, Hashing()).bytes == len("one more text") + 4 * Hashing().dimensions
+        index.delete(["new"])
         assert store.layout().precision == "float32"
         assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
         assert index.ingest(RECORDS).written == 0
