@@ -11,7 +11,10 @@ import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.sync import SyncWorker
 from ingesting import DIMENSIONS, Hashing
+from syncs import Execute
+from syncs import opened as opened_sync
 
 from harrier_core import Index, Record, SettingError
 from harrier_core.records import Chunk
@@ -124,3 +127,16 @@ def test_half_of_a_record(postgres: str, store: PgVectorStore, remove: Callable[
     assert remove(store) == (1 if remove is prune else 2)
     assert index.count() == (1 if remove is prune else 0)
     assert index.verify().sound
+
+
+def test_half_of_a_record_under_live_sync(database: str, execute: Execute) -> None:
+    """A scan removes it if its row is gone, as a concurrent write may leave it when a declaration prunes."""
+    execute("CREATE TABLE notes (id int PRIMARY KEY, body text)")
+    execute("INSERT INTO notes VALUES (1, 'one'), (2, 'two')")
+    sync = opened_sync(database, table="docs")
+    sync.create("notes", Hashing.space, text="body")
+    SyncWorker(database, Hashing()).drain()
+    execute("UPDATE docs SET record_id = '3', number = 1 WHERE record_id = '2'")
+    sync.rescan()
+    SyncWorker(database, Hashing()).drain()
+    assert execute("SELECT record_id, number FROM docs ORDER BY 1") == [("1", 0), ("2", 0)]
