@@ -265,7 +265,10 @@ class Followed(Protocol):
     """A store whose place may be kept up to date by something that writes to it whenever its source changes."""
 
     def follows(self) -> str | None:
-        """Return what the place is kept in step with, such as a table under live sync, or None."""
+        """Return what the place is kept in step with, such as a table under live sync, or None.
+
+        Raise StoreUnsuitable if that cannot be found out.
+        """
 
 
 BEFORE = "_before"  # suffix of the place that keeps an index as it was before its model changed
@@ -278,7 +281,7 @@ class Exchange(Protocol):
         """Return why it cannot be done and what to do, or None if it can be."""
 
     def share(self) -> None:
-        """Restrict the new, empty place to those who have access to this one."""
+        """Restrict the new place to those who have access to this one, before it is filled."""
 
     def differing(self) -> Iterator[list[str]] | None:
         """Yield the ids of the records whose chunks differ between the two places, some at a time.

@@ -12,7 +12,8 @@ import numpy as np
 from harrier_core.embedder import Embedder
 from harrier_core.errors import InputError
 from harrier_core.given import SIMILAR
-from harrier_core.records import VerifyReport, text_hash
+from harrier_core.records import VerifyReport, id_hash, text_hash
+from harrier_core.seen import Seen
 from harrier_core.store import Audited, OpenStore, Stored, Worded
 
 _WINDOW = 256  # chunks, or as many as are in the sample, that are encoded together
@@ -32,6 +33,7 @@ def verify(
     share = sample / max(1, store.count())
     chance = random.Random(0)  # noqa: S311  # the same sample of the same index
     stored = store.audit(report.problems.append) if isinstance(store, Audited) else store.read()
+    begun = Seen()  # records whose first chunk is there
     for window in _windows(stored):
         sampled = []
         for each in window:
@@ -40,15 +42,27 @@ def verify(
                 _add(report, each, problem)
             elif drawn:
                 sampled.append(each)
+            if each.chunk.number == 0:
+                begun.add(id_hash(each.chunk.record_id))
+        begun.settle()
         report.checked += len(window)
         _encode(encoder, sampled, report)
         if on_progress:
             on_progress(replace(report, problems=report.problems.copy()))
+    for record_id in _without_begin(store, begun):
+        report.problems.append((record_id, "has no first chunk; delete it, and ingest it again"))
     if isinstance(store, Worded) and store.keywords_problem() is None:
         for chunk in store.wrong_keywords():
             problem = f"has words that do not match its text (chunk {chunk.number}); delete it, and ingest it again"
             report.problems.append((chunk.record_id, problem))
     return report
+
+
+def _without_begin(store: OpenStore, begun: Seen) -> list[str]:
+    """Return the records without a first chunk. Those that were written meanwhile are looked at once more."""
+    ids = begun.unseen(store.record_ids())
+    now = [store.known(ids[begin : begin + _WINDOW]) for begin in range(0, len(ids), _WINDOW)]
+    return [record_id for known in now for record_id, own in known.items() if 0 not in own]
 
 
 def _windows(stored: Iterator[Stored]) -> Iterator[list[Stored]]:

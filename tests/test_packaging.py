@@ -185,7 +185,7 @@ ROOMS: dict[str, set[str]] = {
         *("space", "store", "values"),
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
-    "verify": {"embedder", "errors", "given", "records", "store", "numpy"},
+    "verify": {"embedder", "errors", "given", "records", "seen", "store", "numpy"},
     "current": {"errors", "filters", "query", "records", "store"},
     "turning": {"current", "embedder", "errors", "query", "records", "space", "store"},
     "index": {

@@ -23,6 +23,8 @@ _VIEWS = """
     WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %s
         AND v.relkind = 'v' AND obj_description(v.oid, 'pg_class') = %s"""
 
+_ROLES = "SELECT current_user, pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'harrier_sync'"
+
 
 def drop(connection: Connection[Any], name: TableName) -> None:
     """Drop the table if it exists: all of it or nothing."""
@@ -40,7 +42,7 @@ def drop(connection: Connection[Any], name: TableName) -> None:
                 f"{_LOCK_TIMEOUT}; try again"
             ) from None
         oid = name.find(connection).oid
-        _check_followed(connection, name, oid)
+        _check_followed(connection, name)
         views = ask(connection, _VIEWS, [oid, VIEW_STAMP]).fetchall()
         try:
             for view in views:
@@ -52,24 +54,26 @@ def drop(connection: Connection[Any], name: TableName) -> None:
 
 
 def followed(connection: Connection[Any], name: TableName) -> str | None:
-    """Return the name of the source whose chunks a live sync keeps in the table, or None."""
-    return _source_of(connection, name.find(connection).oid)
+    """Return the name of the source whose chunks a live sync keeps in the table, or None.
 
-
-def _source_of(connection: Connection[Any], oid: int) -> str | None:
-    """Return the source of a live sync that writes to the table.
-
-    A sync owned by an untrusted role is ignored: its view depends on the table, which then cannot be dropped anyway.
+    Raise StoreUnsuitable if this role may not read what is declared.
     """
+    oid = name.find(connection).oid
     try:
         with transaction(connection):
             return catalog.source_of(connection, oid)
-    except (StoreUnsuitable, errors.InsufficientPrivilege):
-        return None
+    except (errors.InsufficientPrivilege, errors.WrongObjectType):
+        [role, owner] = ask(connection, _ROLES, []).fetchone() or ("", "")
+        raise StoreUnsuitable(
+            f"role {role} may not read whether a live sync writes to table {name}; connect as role {owner}, or grant "
+            f"{role} USAGE on schema {catalog.SCHEMA} and SELECT on {catalog.SCHEMA}.tables"
+        ) from None
 
 
-def _check_followed(connection: Connection[Any], name: TableName, oid: int) -> None:
-    source = _source_of(connection, oid)
+def _check_followed(connection: Connection[Any], name: TableName) -> None:
+    source = None
+    with suppress(StoreUnsuitable):  # the view of a sync depends on the table, which then cannot be dropped anyway
+        source = followed(connection, name)
     if source is not None:
         raise StoreUnsuitable(
             f"table {name} was not dropped: a live sync keeps the chunks of {source} in it; drop the sync first with "

@@ -78,7 +78,7 @@ class OpenTable:
     def write_on(self, connection: Connection[Any], write: Write) -> Written:
         """Write on a connection of the caller's, as part of its transaction if there is one.
 
-        That transaction must not be REPEATABLE READ, in which a record could become a mix of two writers' chunks.
+        That transaction must be READ COMMITTED: in any other, a record could become a mix of two writers' chunks.
         """
         with as_ours(connection):
             try:
@@ -91,7 +91,10 @@ class OpenTable:
         return self._connections.run(lambda connection: self.delete_on(connection, record_ids), writes=True)
 
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
-        """Remove records on a connection of the caller's, as part of its transaction if there is one."""
+        """Remove records on a connection of the caller's, as part of its transaction if there is one.
+
+        That transaction must be READ COMMITTED: in any other, chunks that another writer added would stay.
+        """
         with as_ours(connection):
             return self._hold(connection, lambda writing: writing.delete(record_ids), adds=False)
 
@@ -218,7 +221,7 @@ class OpenTable:
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
-        query = "SELECT record_id FROM {table} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 10000"
+        query = "SELECT DISTINCT record_id FROM {table} WHERE record_id > %s ORDER BY record_id LIMIT 10000"
 
         def page(last: str) -> list[str]:
             rows, _ = self._rows(lambda opened: _one(opened, query, [last]))
@@ -266,7 +269,7 @@ class OpenTable:
         for _ in range(_ATTEMPTS):
             opened = self._opened
             lock: Statement = (sql.SQL(LOCK).format(table=opened.table.name), [], False)
-            with suppress(_ReplacedError), transaction(connection, current=adds):
+            with suppress(_ReplacedError), transaction(connection, current=True):
                 try:
                     _, look = ask_each(connection, [lock, self._look])
                 except errors.UndefinedTable:

@@ -28,7 +28,8 @@ _PIN = "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]  # and whether the result is binary
 Request = tuple[list[Statement], dict[str, str]]  # statements, and settings for them
 
-_READ_COMMITTED, _REPEATABLE_READ = "read committed", "repeatable read"
+_READ_COMMITTED = "read committed"
+_CURRENT = (_READ_COMMITTED, "read uncommitted")  # levels at which each statement sees all that was committed before
 
 # Connections in a transaction that runs with our search path, and the isolation of that transaction.
 _pinned: WeakKeyDictionary[Connection[Any], str] = WeakKeyDictionary()
@@ -74,7 +75,7 @@ def transaction(connection: Connection[Any], *, current: bool = False) -> Iterat
     """Begin a transaction with our search path, or a savepoint if the connection is already in one.
 
     A transaction of our own is READ COMMITTED, whatever the database's default is. current: the statements need to see
-    what other writers have committed in the meantime, which they could not in a caller's REPEATABLE READ transaction.
+    what other writers have committed in the meantime, which they could in no caller's transaction of another isolation.
     """
     if connection in _pinned:
         _check_isolation(_pinned[connection], current=current)
@@ -221,8 +222,8 @@ def _borrowed(connection: Connection[Any]) -> Iterator[str]:
 
 
 def _check_isolation(isolation: str, *, current: bool) -> None:
-    if current and isolation == _REPEATABLE_READ:
+    if current and isolation not in _CURRENT:
         raise SettingError(
-            "the transaction is REPEATABLE READ, which hides chunks added by other writers, so a "
-            "record could become a mix of two; use READ COMMITTED or SERIALIZABLE"
+            f"the transaction is {isolation.upper()}, which hides chunks added by other writers, so a "
+            "record could become a mix of two; use READ COMMITTED"
         )

@@ -176,7 +176,10 @@ class PgVectorStore(Closing):
         self._lay_out(self._layout.over(_possible(layout)))
 
     def follows(self) -> str | None:
-        """Return the live sync that writes to the table, or None."""
+        """Return the live sync that writes to the table, or None.
+
+        Raise StoreUnsuitable if the schema harrier_sync exists and may not be read.
+        """
         from harrier_pgvector.dropping import followed
 
         with suppress(StoreMissing):

@@ -23,7 +23,7 @@ from harrier_pgvector.session import transaction
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
-# How often other writers may add chunks to our records while we write them.
+# How often other writers may add chunks to our records while we write or remove them.
 _ATTEMPTS = 5
 
 _ROWS = 1_000  # per statement: a few megabytes, which the server holds in memory
@@ -58,14 +58,19 @@ class Writing:
         for _ in range(_ATTEMPTS):
             with suppress(_OvertakenError), transaction(self._connection):
                 return self._replace(write)
-        raise StoreError(
-            f"records of {self._name} were written by another process {_ATTEMPTS} times in a row; try again"
-        )
+        raise self._contended()
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """Remove records, and return how many chunks they had."""
         delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
-        return self._connection.execute(delete, [ids(record_ids)]).rowcount
+        deleted = 0
+        for _ in range(_ATTEMPTS):
+            # A statement does not see what others added while it waited for them; the next one does.
+            found = self._connection.execute(delete, [ids(record_ids)]).rowcount
+            if not found:
+                return deleted
+            deleted += found
+        raise self._contended()
 
     def write_apart(self, write: Write) -> Written:
         """Write the records that the database's encoding can represent; bisect to find and reject the others."""
@@ -157,6 +162,11 @@ class Writing:
                 "WHERE old.record_id = gone.row ->> 0 AND old.number = (gone.row ->> 1)::int"
             )
             self._connection.execute(delete, [json.dumps(list(gone))])
+
+    def _contended(self) -> StoreError:
+        return StoreError(
+            f"records of {self._name} were written by another process {_ATTEMPTS} times in a row; try again"
+        )
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(table=self._table.name, any_of=ANY_OF)

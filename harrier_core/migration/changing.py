@@ -124,8 +124,7 @@ class Changing:
                     f"{store} was begun in {made}, not {precision}; continue with that, or drop it first"
                 )
         opened = store.open(space, create=True)
-        if there is None:
-            self.exchange().share()
+        self.exchange().share()  # also if it exists: an earlier run may have been killed just before
         if isinstance(store, Dated):
             store.note_ingest(datetime.now(UTC))
         return opened
@@ -138,8 +137,14 @@ class Changing:
         pace: Pace,
         exchange: Exchange | None = None,
         workers: int | None = None,
+        *,
+        store: VectorStore | None = None,
     ) -> Filling:
-        """Return a Filling that makes a place next to it hold the same; with workers, it must be the next place."""
+        """Return a Filling that makes a place next to it hold the same; with workers, it must be the next place.
+
+        store: that of the place, unless `opened_next` opened it.
+        """
+        store = store or self._beside[-1]
 
         def encoded(texts: int, tokens: int) -> None:
             told.report.encoded += texts
@@ -147,7 +152,7 @@ class Changing:
             told.tell()
 
         most = None if pace.rate is None else max(1, int(_SLOW * pace.rate))
-        itemsize = SIZES[self.layout.precision or "float32"]
+        itemsize = SIZES[(store.layout().precision if isinstance(store, LaidOut) else None) or "float32"]
         encoding = Encoding(embedder, pace, encoded)
         exchange = exchange or self.exchange()
         places = self.opened, new, lambda: self.differing(new, exchange)
@@ -156,7 +161,7 @@ class Changing:
         from harrier_core.migration.crewing import CrewFilling, FillPart  # loads everything that an ingest needs
 
         filling = CrewFilling(*places, encoding, told.report, told.tell, itemsize=itemsize)
-        filling.employ(FillPart(self.store, self._beside[-1], embedder, itemsize), embedder, workers)
+        filling.employ(FillPart(self.store, store, embedder, itemsize), embedder, workers)
         return filling
 
     def close(self) -> None:

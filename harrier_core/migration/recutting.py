@@ -45,7 +45,7 @@ def recut(
             if isinstance(store, LaidOut):
                 store.adopt(index.layout)
             store.open(embedder_of(encoder).space, create=True)
-            index.exchange(RECUT).share()
+        index.exchange(RECUT).share()  # also if it existed: an earlier run may have been killed just before
         return Index(store, encoder, chunking=chunking).ingest(records, prune=True, on_progress=on_progress)
 
 

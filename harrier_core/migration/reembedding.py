@@ -147,7 +147,8 @@ def _exchange(
                     _exchange_same(index.opened, new, exchange, store)
                 report.complete = True
                 return report
-            filling = index.filling(new, embedder, told, Pace(None), exchange)
+            exchange.share()  # the run that created it may have been killed just before
+            filling = index.filling(new, embedder, told, Pace(None), exchange, store=store)
             filling.run()
             _refuse_rejected(report)
             new.build_indexes()

@@ -308,7 +308,7 @@ def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) 
         Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
         chunks = Contents(store).count()
         report = reembed(store, Deadly(), workers=2)
-        assert [(id_, reason[:36]) for id_, reason in report.rejected] == [
+        assert [(id_, reason[:38]) for id_, reason in report.rejected] == [
             ("r017", "crashed the process that worked on it,")
         ]
         report = reembed(store, Other(), workers=2)
@@ -364,13 +364,17 @@ def test_other_chunks(store: Any, new_store: NewStore) -> None:
 # -- tables
 
 
-def test_another_precision(postgres: str, table: str) -> None:
-    """The index stays usable while its precision changes."""
+@pytest.mark.parametrize("workers", [None, 1])
+def test_another_precision(postgres: str, table: str, workers: int | None) -> None:
+    """The index stays usable while its precision changes; the report counts the bytes of the new vectors."""
     with PgVectorStore(postgres, table=table) as store:
         index = Index(store, Hashing(), chunking=CHUNKING)
         index.ingest(RECORDS)
-        reembed(store, Hashing(), precision="float32")
-        switch(store, Hashing())
+        size = sum(len(each.chunk.text.encode()) + 4 * each.vector.size for each in Contents(store).read())
+        assert reembed(store, Hashing(), precision="float32", workers=workers).bytes == size
+        index.ingest([Record("new", "one more text")])
+        assert switch(store, Hashing()).bytes == len("one more text") + 4 * Hashing().dimensions
+        index.delete(["new"])
         assert store.layout().precision == "float32"
         assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
         assert index.ingest(RECORDS).written == 0
@@ -399,6 +403,54 @@ def test_privileges_are_kept(postgres: str, table: str, new_role: Any) -> None:
         for role, rights in ((reader, (True, False)), (other, (False, False))):
             where = name.as_string(connection)
             assert connection.execute(asked, [role, where] * 2).fetchone() == rights
+
+
+class Watching(Other):
+    """A model that notes whether a role may read a table whenever it encodes a text for it."""
+
+    def __init__(self, place: str, role: str, table: sql.Identifier) -> None:
+        super().__init__()
+        self._place, self._asked = place, [role, table.as_string()]
+        self.noted: list[bool] = []
+
+    def submit_documents(self, texts: Any) -> Any:
+        with psycopg.connect(self._place) as connection:
+            query = "SELECT has_table_privilege(%s, %s, 'SELECT')"
+            self.noted += [may for (may,) in connection.execute(query, self._asked).fetchall()]
+        return super().submit_documents(texts)
+
+
+@pytest.mark.parametrize("turn", ["reembed", "switch", "recut"])
+def test_a_table_that_was_created_and_not_yet_shared(
+    database: str, new_role: Any, monkeypatch: pytest.MonkeyPatch, turn: str
+) -> None:
+    """After a kill at that moment, no run fills it before the schema's default privileges are taken back."""
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    stranger, reader = new_role("stranger"), new_role("reader")
+    table = sql.Identifier("public", "docs_recut" if turn == "recut" else "docs_next")
+    model = Watching(database, stranger, table)
+    turns: dict[str, Callable[[Any, Other], Any]] = {
+        "reembed": reembed,
+        "switch": switch,
+        "recut": lambda store, model: recut(store, model, RECORDS, chunking=Chunking(tokens=40)),
+    }
+    with PgVectorStore(database, table="docs") as store, psycopg.connect(database, autocommit=True) as connection:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        connection.execute(sql.SQL("GRANT SELECT ON docs TO {}").format(sql.Identifier(reader)))
+        default = sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {}")
+        connection.execute(default.format(sql.Identifier(stranger)))
+        with monkeypatch.context() as patch:
+            patch.setattr(exchanging.TableExchange, "share", die)
+            with pytest.raises(KeyboardInterrupt):
+                turns["recut" if turn == "recut" else "reembed"](store, Other())
+        turns[turn](store, model)
+        assert (set(model.noted), len(model.encoded) >= len(RECORDS)) == ({False}, True)
+        if turn != "switch":  # which gives it another name
+            asked = [reader, table.as_string()]
+            assert connection.execute("SELECT has_table_privilege(%s, %s, 'SELECT')", asked).fetchone() == (True,)
 
 
 def test_dependent_objects(postgres: str, table: str) -> None:

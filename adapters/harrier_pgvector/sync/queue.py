@@ -221,7 +221,7 @@ class Queue:
         query = self._sql(
             """
             WITH page AS MATERIALIZED (
-                SELECT record_id FROM {target} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT {most}
+                SELECT DISTINCT record_id FROM {target} WHERE record_id > %s ORDER BY record_id LIMIT {most}
             ), keyed AS (SELECT {parsed} FROM page AS p), queued AS (
                 INSERT INTO {queue} ({names}) SELECT {of_page} FROM keyed AS k ({names})
                 WHERE NOT EXISTS (SELECT FROM {source} AS s WHERE {same}) ORDER BY {of_page} ON CONFLICT DO NOTHING

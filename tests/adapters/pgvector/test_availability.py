@@ -27,7 +27,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
-from harrier_core import Index, Record, SettingError, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core import Index, Record, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.records import Chunk
 from harrier_core.store import Write
 
@@ -230,26 +230,6 @@ def test_two_writers_where_repeatable_read_is_the_default(database: str, level: 
             connection.commit()
         assert writing.result(60).changed == ["r"]
         assert sorted(stored.chunk.text for stored in opened.read(["r"])) == ["old 0", "theirs 1"]
-
-
-def test_a_callers_repeatable_read_transaction(database: str, index: Index) -> None:
-    """A write in a REPEATABLE READ transaction is refused; other isolation levels work."""
-    store = index.store
-    assert isinstance(store, PgVectorStore)
-    opened = store.open(Hashing().space)
-    chunk = Chunk.of(RECORDS[0], 0, 0, "changed")
-    for level in psycopg.IsolationLevel:
-        with psycopg.connect(database) as connection:
-            connection.isolation_level = level
-            write = Write({"r0": 1}, [chunk], np.ones((1, 16), np.float32), [], opened.known(["r0"]))
-            connection.execute("SELECT")
-            if level is psycopg.IsolationLevel.REPEATABLE_READ:
-                with pytest.raises(SettingError, match="REPEATABLE READ.*use READ COMMITTED or SERIALIZABLE"):
-                    opened.write_on(connection, write)
-                assert connection.execute("SELECT text FROM docs WHERE record_id = 'r0'").fetchone() is not None
-            else:
-                assert opened.write_on(connection, write).changed == []
-            connection.rollback()
 
 
 def test_a_trigger_that_lacks_a_table(database: str, index: Index) -> None:
