@@ -67,6 +67,8 @@ def of_hashes(hashes: Sequence[str]) -> Filter:
 
 def of_numbers(numbers: Sequence[int] | None) -> Filter | None:
     """Return a filter for the chunks with one of these numbers within their records, or None for all."""
+    if numbers is not None and not numbers:  # a server takes an empty list for one of texts
+        return {"must": [_NONE]}
     return None if numbers is None else {"must": [{"key": NUMBER, "match": {"any": list(numbers)}}]}
 
 

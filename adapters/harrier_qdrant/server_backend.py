@@ -24,6 +24,7 @@ from harrier_qdrant.points import Found, batches, redescribed
 from harrier_qdrant.schema import (
     LAYOUT,
     LAYOUT_VERSION,
+    OWN_INDEXES,
     SPACE,
     WORDS,
     WORDS_VERSION,
@@ -174,7 +175,8 @@ class ServerBackend:
         if self._connection.local:  # it has no indexes, and warns about them
             return
         there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
-        for path, kind in layout.payload_indexes().items():
+        # In this order: as long as the last one is missing, an index of the layout may be.
+        for path, kind in {**layout.payload_indexes(), **OWN_INDEXES}.items():
             if path not in there:
                 schema = models.PayloadSchemaType(kind)
                 own = {**self._named, "field_name": path, "field_schema": schema, "wait": True}
@@ -299,6 +301,7 @@ def _shape(info: models.CollectionInfo) -> Shape:
         health="fine" if status == "green" else f"its status is {status}",
         sparse=WORDS in sparse and sparse[WORDS].modifier == models.Modifier.IDF,
         words=metadata.get(WORDS_VERSION),
+        unindexed=not OWN_INDEXES.keys() <= info.payload_schema.keys(),
     )
 
 
