@@ -65,6 +65,11 @@ def of_hashes(hashes: Sequence[str]) -> Filter:
     return {"must": [{"key": HASH, "match": {"any": list(hashes)}}]}
 
 
+def with_hash(id_: str, hash_: str) -> Filter:
+    """Return a filter for one chunk, as long as it has this hash."""
+    return {"must": [{"has_id": [id_]}, {"key": HASH, "match": {"value": hash_}}]}
+
+
 def of_numbers(numbers: Sequence[int] | None) -> Filter | None:
     """Return a filter for the chunks with one of these numbers within their records, or None for all."""
     if numbers is not None and not numbers:  # a server takes an empty list for one of texts
