@@ -60,6 +60,11 @@ def of_records(record_ids: Sequence[str]) -> Filter:
     return {"must": [{"key": RECORD, "match": {"any": list(record_ids)}}]}
 
 
+def of_ids(ids: Sequence[str]) -> Filter:
+    """Return a filter for the chunks with these ids."""
+    return {"must": [{"has_id": list(ids)}]}
+
+
 def of_hashes(hashes: Sequence[str]) -> Filter:
     """Return a filter for the chunks that have one of these hashes."""
     return {"must": [{"key": HASH, "match": {"any": list(hashes)}}]}

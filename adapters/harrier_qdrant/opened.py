@@ -165,6 +165,7 @@ class OpenCollection(WordedCollection):
         loop = SearchLoop(search)
         while loop.goes_on(self._checked(lambda: self._backend.search(loop.queries))):
             pass
+        self._finish(loop)
         return loop.matches
 
     def count(self) -> int:

@@ -21,7 +21,7 @@ from harrier_qdrant.aside import Work
 from harrier_qdrant.backend import Query
 from harrier_qdrant.connection import Connection
 from harrier_qdrant.filters import Filter, with_hash
-from harrier_qdrant.points import HASH, Found, batches, redescribed
+from harrier_qdrant.points import HASH, METADATA, Found, batches, redescribed
 from harrier_qdrant.schema import (
     LAYOUT,
     LAYOUT_VERSION,
@@ -209,7 +209,7 @@ class ServerBackend:
         vectors = [*([name] if with_vectors else ()), *([WORDS] if with_words else ())]
         settings: dict[str, Any] = {
             "scroll_filter": _filter(where),
-            "limit": _PAGE if fields else _PAGE // 4,
+            "limit": _PAGE // 4 if fields is None or METADATA in fields else _PAGE,
             "with_payload": True if fields is None else list(fields),
             "with_vectors": vectors or False,
         }
