@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,7 +50,9 @@ Plan = Callable[[str, int], Fault | None]  # called with a request's name and nu
 class Stub:
     """A server with both ports and one database."""
 
-    def __init__(self, *, with_grpc: bool = True, metadata: bool = True, version: str = "1.20.0") -> None:
+    def __init__(
+        self, *, with_grpc: bool = True, metadata: bool = True, version: str = "1.20.0", strict: bool = False
+    ) -> None:
         self.local = QdrantClient(":memory:", force_disable_check_same_thread=True)
         self.plan: Plan = lambda name, number: None
         self.counts: Counter[str] = Counter()
@@ -57,6 +60,8 @@ class Stub:
         self.params: deque[models.SearchParams | None] = deque(maxlen=100)  # of queries
         self.keeps_metadata = metadata
         self.version = version
+        self.strict = strict  # as Qdrant Cloud: a filter may name only fields that have a fitting index
+        self.assumed = "\0"  # the fields whose names begin so count as indexed
         self.lock = threading.RLock()
         self._indexes: dict[str, dict[str, models.PayloadIndexInfo]] = {}  # of fields; local mode has none
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -86,6 +91,10 @@ class Stub:
         if self._grpc:
             self._grpc.stop(None).wait(10)
         self.local.close()
+
+    def indexes(self, name: str) -> dict[str, models.PayloadIndexInfo]:
+        """Return the indexes of a collection by the paths of their fields; a test may remove some."""
+        return self._indexes[name]
 
     def fault(self, name: str) -> Fault | None:
         """Return the planned fault of this request, if any."""
@@ -143,11 +152,7 @@ class Stub:
             except LookupError as error:
                 return 404, {"status": {"error": f"Not found: No point with id {error} found"}, "time": 0.0}
             except ValueError as error:
-                missing = "not found" in str(error)
-                return 404 if missing else 409 if "already exists" in str(error) else 400, {
-                    "status": {"error": str(error)},
-                    "time": 0.0,
-                }
+                return _status(error), {"status": {"error": str(error)}, "time": 0.0}
         if isinstance(result, models.VersionInfo):  # it is not wrapped in a result
             return 200, result.model_dump()
         return 200, {"result": _json(result), "status": "ok", "time": 0.0}
@@ -193,13 +198,13 @@ class Stub:
         match action:
             case "delete":
                 selector: Any = TypeAdapter(models.PointsSelector).validate_python(said)
-                return lambda: self.local.delete(name, selector)
+                return lambda: self._remove(name, selector)
             case "scroll":
                 asked = models.ScrollRequest.model_validate(said)
                 return lambda: _page(
                     self.local.scroll(
                         name,
-                        scroll_filter=asked.filter,
+                        scroll_filter=self.indexed(name, asked.filter),
                         limit=asked.limit or 10,
                         offset=asked.offset,
                         with_payload=_selected(asked),
@@ -210,10 +215,11 @@ class Stub:
                 query = models.QueryRequest.model_validate(said)
                 return lambda: self._query(name, query)
             case "count":
-                return lambda: self.local.count(name, models.CountRequest.model_validate(said).filter)
+                where = models.CountRequest.model_validate(said).filter
+                return lambda: self.local.count(name, self.indexed(name, where))
             case "batch":
                 changes: Any = TypeAdapter(list[models.UpdateOperation]).validate_python(said["operations"])
-                return lambda: self.local.batch_update_points(name, changes)
+                return lambda: self._change(name, changes)
         raise AssertionError(f"{action} is not spoken here")
 
     def _query(self, name: str, query: models.QueryRequest) -> Any:
@@ -225,10 +231,31 @@ class Stub:
             search_params=query.params if isinstance(_nearest(query), models.SparseVector) else None,
             using=query.using,
             limit=query.limit or 10,
-            query_filter=query.filter,
+            query_filter=self.indexed(name, query.filter),
             with_payload=True,
             with_vectors=query.with_vector or False,
         )
+
+    def _remove(self, name: str, selector: Any) -> Any:
+        self.indexed(name, getattr(selector, "filter", None))
+        return self.local.delete(name, selector)
+
+    def _change(self, name: str, changes: list[Any]) -> Any:
+        for change in changes:
+            self.indexed(name, change.set_payload.filter)
+        return self.local.batch_update_points(name, changes)
+
+    def indexed(self, name: str, where: models.Filter | None) -> models.Filter | None:
+        """Return a filter; refuse it as a server in strict mode does if it names a field without a fitting index."""
+        made = self._indexes.get(name, {})
+        for written, kinds in _needed(where) if self.strict else ():
+            key = re.sub(r'"([A-Za-z0-9_-]+)"', r"\1", written)  # a server parses paths
+            if not key.startswith(self.assumed) and (key not in made or made[key].data_type.value not in kinds):
+                raise ValueError(
+                    f'Bad request: Index required but not found for "{key}" of one of the following types: '
+                    f"[{', '.join(kinds)}]. Help: Create an index for this key or use a different filter."
+                )
+        return where
 
     def _create(self, name: str, asked: models.CreateCollection) -> bool:
         if self.local.collection_exists(name):
@@ -255,7 +282,7 @@ class Stub:
         return self.local.create_vector_name(name, vector, models.SparseVectorNameConfig(sparse=sparse))
 
     def _update_vectors(self, name: str, points: list[models.PointVectors], where: models.Filter | None) -> Any:
-        return self.local.update_vectors(name, points, update_filter=where)
+        return self.local.update_vectors(name, points, update_filter=self.indexed(name, where))
 
     # -- gRPC
 
@@ -269,6 +296,40 @@ class Stub:
         add_root(_Root(self), self._grpc)
         self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
+
+
+def _status(error: ValueError) -> int:
+    said = str(error)
+    if "Index required" in said:
+        return 400
+    return 404 if "not found" in said else 409 if "already exists" in said else 400
+
+
+def _needed(where: models.Filter | None) -> Iterator[tuple[str, list[str]]]:
+    """Yield the fields that a filter names, with the kinds of index that serve the condition."""
+    for clause in ("must", "should", "must_not"):
+        parts = getattr(where, clause, None) or []
+        for part in parts if isinstance(parts, list) else [parts]:
+            match part:
+                case models.Filter():
+                    yield from _needed(part)
+                case models.IsEmptyCondition():
+                    yield part.is_empty.key, _KINDS
+                case models.IsNullCondition():
+                    yield part.is_null.key, _KINDS
+                case models.FieldCondition():
+                    yield part.key, _kinds(part)
+
+
+_KINDS = [each.value for each in models.PayloadSchemaType]
+
+
+def _kinds(part: models.FieldCondition) -> list[str]:
+    if part.range is not None:
+        return ["integer", "float"]
+    values = part.match.any if isinstance(part.match, models.MatchAny) else [part.match.value]  # type: ignore[union-attr]
+    names = {bool: "bool", int: "integer", str: "keyword"}
+    return [names[type(value)] for value in values[:1]] or ["keyword"]
 
 
 def _nearest(query: models.QueryRequest) -> Any:
@@ -329,7 +390,7 @@ class _Service:
             except LookupError as error:
                 context.abort(_CODES[404], f"Not found: No point with id {error} found")
             except ValueError as error:
-                context.abort(_CODES[404 if "not found" in str(error) else 400], str(error))
+                context.abort(_CODES[_status(error)], str(error))
         if fault and fault.update_status:
             names = {"acknowledged": "Acknowledged", "wait_timeout": "WaitTimeout"}
             known = messages.UpdateStatus.items()  # not every release has all of them
@@ -356,6 +417,15 @@ def _without_empty(where: models.Filter) -> models.Filter:
     return where
 
 
+def _set_payload(asked: Any) -> models.SetPayloadOperation:
+    selector: Any = GrpcToRest.convert_points_selector(asked.points_selector)
+    own: dict[str, Any] = {"points": getattr(selector, "points", None)}
+    if isinstance(selector, models.FilterSelector):
+        own = {"filter": _without_empty(selector.filter)}
+    payload = GrpcToRest.convert_payload(asked.payload)
+    return models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, **own))
+
+
 class _Points(_Service, points_service.PointsServicer):
     def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
@@ -367,9 +437,7 @@ class _Points(_Service, points_service.PointsServicer):
         if isinstance(selector, models.FilterSelector):
             selector = models.FilterSelector(filter=_without_empty(selector.filter))
         assert request.wait
-        return self.run(
-            "delete", context, lambda: _completed(self.stub.local.delete(request.collection_name, selector))
-        )
+        return self.run("delete", context, lambda: _completed(self.stub._remove(request.collection_name, selector)))
 
     def Scroll(self, request: Any, context: Any) -> Any:  # noqa: N802
         where = _filter(request)
@@ -378,8 +446,9 @@ class _Points(_Service, points_service.PointsServicer):
         vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
 
         def work() -> Any:
+            allowed = self.stub.indexed(request.collection_name, where)
             found, following = self.stub.local.scroll(
-                request.collection_name, where, request.limit, None, offset, payload, vectors
+                request.collection_name, allowed, request.limit, None, offset, payload, vectors
             )
             return messages.ScrollResponse(
                 result=[RestToGrpc.convert_record(each) for each in found],
@@ -423,7 +492,8 @@ class _Points(_Service, points_service.PointsServicer):
         where = _filter(request)
 
         def work() -> Any:
-            count = self.stub.local.count(request.collection_name, where).count
+            allowed = self.stub.indexed(request.collection_name, where)
+            count = self.stub.local.count(request.collection_name, allowed).count
             return messages.CountResponse(result=messages.CountResult(count=count))
 
         return self.run("count", context, work)
@@ -432,11 +502,8 @@ class _Points(_Service, points_service.PointsServicer):
         assert request.wait
 
         def work() -> Any:
-            for operation in request.operations:
-                asked = operation.set_payload
-                payload = GrpcToRest.convert_payload(asked.payload)
-                ids = [GrpcToRest.convert_point_id(each) for each in asked.points_selector.points.ids]
-                self.stub.local.set_payload(request.collection_name, payload, ids)
+            changes = [_set_payload(operation.set_payload) for operation in request.operations]
+            self.stub._change(request.collection_name, changes)
             return messages.UpdateBatchResponse(result=[_completed().result for _ in request.operations])
 
         return self.run("batch", context, work)

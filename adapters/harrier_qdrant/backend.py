@@ -11,6 +11,7 @@ from harrier_core.layout import StoreLayout
 from harrier_core.lexical import Terms
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
+from harrier_core.store import Hashes
 from harrier_qdrant.aside import Work
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found
@@ -101,8 +102,11 @@ class Backend(Protocol):
         Return the ids of refused records with the reasons.
         """
 
-    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
-        """Change the payloads of stored chunks, but not their texts and vectors."""
+    def set_payloads(self, chunks: Sequence[Chunk], known: Mapping[str, Hashes]) -> None:
+        """Change the payloads of stored chunks, but not their texts and vectors.
+
+        Leave a chunk that no longer has its `known` hash: another writer may have changed its text.
+        """
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from harrier_core.errors import StoreError, StoreUnavailable
@@ -11,7 +12,9 @@ from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.backend import Backend
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found
+from harrier_qdrant.scanning import scan
 from harrier_qdrant.schema import Layout, Shape, missing
+from harrier_qdrant.search_loop import Loop
 
 T = TypeVar("T")
 
@@ -66,6 +69,14 @@ class CheckedCollection:
             return answer
         finally:
             looking.stop()  # it must not keep retrying after an interrupted call
+
+    def _finish(self, loop: Loop, check: Callable[[Shape | None], None] | None = None) -> None:
+        """Find the matches of the queries that a loop has left."""
+        scan(
+            loop,
+            partial(self._scrolled, with_vectors=False),
+            lambda queries: self._checked(partial(self._backend.search, queries), check),
+        )
 
     def _scrolled(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False

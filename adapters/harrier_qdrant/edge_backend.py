@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from harrier_core.lexical import Terms, document_terms
 from harrier_core.records import Chunk
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
+from harrier_core.store import Hashes
 from harrier_qdrant.aside import Later
 from harrier_qdrant.backend import CLOSED, Query
 from harrier_qdrant.edge_process import EdgeProcess, Pin, processes
@@ -119,8 +120,8 @@ class EdgeBackend:
             self._ask("upsert", self._layout.vector, [chunk.id for chunk in own], rows, payloads, WORDS, terms)
         return {}
 
-    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
-        """Change the payloads of stored chunks, but not their texts and vectors."""
+    def set_payloads(self, chunks: Sequence[Chunk], known: Mapping[str, Hashes]) -> None:  # noqa: ARG002
+        """Change the payloads of stored chunks; no one can have changed their texts meanwhile."""
         self._ask("set_payloads", {chunk.id: redescribed(chunk) for chunk in chunks})
 
     def delete(self, ids: Sequence[str]) -> None:

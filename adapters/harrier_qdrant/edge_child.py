@@ -397,6 +397,8 @@ def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401, PLR0911  # a kind 
         return edge.IsNullCondition(said["is_null"]["key"])
     if "is_empty" in said:
         return edge.IsEmptyCondition(said["is_empty"]["key"])
+    if "has_id" in said:
+        return edge.HasIdCondition(set(said["has_id"]))
     if "has_vector" in said:
         return edge.HasVectorCondition(said["has_vector"])
     if "key" not in said:

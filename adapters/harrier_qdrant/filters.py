@@ -60,13 +60,25 @@ def of_records(record_ids: Sequence[str]) -> Filter:
     return {"must": [{"key": RECORD, "match": {"any": list(record_ids)}}]}
 
 
+def of_ids(ids: Sequence[str]) -> Filter:
+    """Return a filter for the chunks with these ids."""
+    return {"must": [{"has_id": list(ids)}]}
+
+
 def of_hashes(hashes: Sequence[str]) -> Filter:
     """Return a filter for the chunks that have one of these hashes."""
     return {"must": [{"key": HASH, "match": {"any": list(hashes)}}]}
 
 
+def with_hash(id_: str, hash_: str) -> Filter:
+    """Return a filter for one chunk, as long as it has this hash."""
+    return {"must": [{"has_id": [id_]}, {"key": HASH, "match": {"value": hash_}}]}
+
+
 def of_numbers(numbers: Sequence[int] | None) -> Filter | None:
     """Return a filter for the chunks with one of these numbers within their records, or None for all."""
+    if numbers is not None and not numbers:  # a server takes an empty list for one of texts
+        return {"must": [_NONE]}
     return None if numbers is None else {"must": [{"key": NUMBER, "match": {"any": list(numbers)}}]}
 
 

@@ -80,7 +80,7 @@ class OpenCollection(WordedCollection):
         if written.described or stale:
             self._check_now()
         if written.described:
-            self._checked(lambda: backend.set_payloads(written.described))
+            self._checked(lambda: backend.set_payloads(written.described, written.known))
         if stale:
             self._checked(lambda: backend.delete(stale))
         mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
@@ -165,6 +165,7 @@ class OpenCollection(WordedCollection):
         loop = SearchLoop(search)
         while loop.goes_on(self._checked(lambda: self._backend.search(loop.queries))):
             pass
+        self._finish(loop)
         return loop.matches
 
     def count(self) -> int:

@@ -12,7 +12,7 @@ from harrier_core.indexes import Hnsw, IndexKind, checked_hnsw, checked_indexes
 from harrier_core.layout import Precision, StoreLayout, field_name
 from harrier_core.lexical import VERSION
 from harrier_core.space import EmbeddingSpace
-from harrier_qdrant.points import METADATA, RECORD
+from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD
 
 # The names under which LlamaIndex's own store looks for vectors, and for those of words.
 VECTOR, WORDS = "text-dense", "text-sparse-new"
@@ -22,6 +22,9 @@ SPACE, LAYOUT = "harrier_space", "harrier_layout"
 WORDS_VERSION = "harrier_words"
 # How points are written. A release that writes them differently has another number.
 LAYOUT_VERSION = 1
+
+# The fields that requests to a server filter by. In strict mode it refuses a filter on a field without an index.
+OWN_INDEXES = {RECORD: "keyword", HASH: "keyword", FIELDS: "keyword", NUMBER: "integer"}
 
 _LEAST_EF = 4  # the lowest that Qdrant accepts for an index
 
@@ -119,6 +122,7 @@ class Shape:
     health: str = "fine"
     sparse: bool = False  # whether points have a vector for their words
     words: Any = None  # the version of the words that all chunks have; None: they may lack them
+    unindexed: bool = False  # whether a server's collection lacks one of OWN_INDEXES
 
     @property
     def has_words(self) -> bool:

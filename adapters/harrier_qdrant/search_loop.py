@@ -10,7 +10,7 @@ from harrier_core.filters import Condition, meets
 from harrier_core.query import Search, WordSearch
 from harrier_core.records import Match
 from harrier_qdrant.backend import Query
-from harrier_qdrant.filters import CHUNKS, Compiled, both, compile_condition
+from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_ids
 from harrier_qdrant.points import Found
 
 # Qdrant returns equal scores in varying order, and any of them at the cut-off. So more are requested than are wanted,
@@ -18,18 +18,55 @@ from harrier_qdrant.points import Found
 _SCORED = 4  # decimals to which scores are compared
 _SPARE, _MOST_EQUAL = 10, 250
 
+# How many chunks, with their texts, an answer may have because others did not count.
+_LARGEST = 2_000
 
-class _Loop(ABC):
-    """Queries that are answered together. Those whose answers contain too many other points are repeated."""
 
-    def __init__(self, queries: Mapping[int, Query], number: int, k: int, where: Condition | None) -> None:
-        """Take queries by the positions of their matches, `number` in all; their filters are made here."""
+class Loop(ABC):
+    """Queries that are answered together. Those whose answers contain too many other points are repeated.
+
+    Those that would need an answer of more than `_LARGEST` are left for `scanning.scan`.
+    """
+
+    def __init__(self, queries: Mapping[int, Query], number: int, k: int, most: int, where: Condition | None) -> None:
+        """Take queries by the positions of their matches, `number` in all; their filters are made here.
+
+        most: how many chunks with the best scores the k best are among.
+        """
         self._k = k
+        self._most = most
         self._where = where
         self._compiled: Compiled = compile_condition(where)
         self._rows = list(queries)  # those still being searched for
         self.matches: list[list[Match]] = [[] for _ in range(number)]
         self.queries = [replace(each, filter=self._compiled.filter) for each in queries.values()]
+        self.left: dict[int, Query] = {}  # by the positions of their matches
+        self._added: dict[int, list[Found]] = {}  # the best of those, as far as they were searched
+
+    @property
+    def filter(self) -> Filter | None:
+        """The filter for all that may meet the condition."""
+        return self._compiled.filter
+
+    def meets(self, found: Found) -> bool:
+        """Return whether a chunk meets the condition."""
+        return self._compiled.exact or meets(found.metadata, self._where)
+
+    def among(self, rows: Sequence[int], ids: Sequence[str]) -> list[Query]:
+        """Return queries for the best of these chunks; exact, because an index finds few of so few."""
+        own = of_ids(ids)
+        return [replace(self.left[row], filter=own, limit=self._most, exact=True) for row in rows]
+
+    def add(self, rows: Sequence[int], answers: Sequence[Sequence[Found]]) -> None:
+        """Take the answers to such queries, whose chunks were in no other ones."""
+        for row, found in zip(rows, answers, strict=True):
+            own = [*self._added.get(row, []), *(each for each in found if self.meets(each))]
+            self._added[row] = sorted(own, key=lambda each: -each.score)[: self._most]
+
+    def end(self) -> None:
+        """Take what was added for the matches."""
+        for row, found in self._added.items():
+            self.matches[row] = self._best(found)
 
     @abstractmethod
     def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
@@ -55,19 +92,23 @@ class _Loop(ABC):
         """Take the answer to one query, and return the next query to make, if one is needed."""
         compiled = self._compiled
         chunks = [each for each in found if not each.alien()]
-        met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, self._where)]
+        met = [each for each in chunks if self.meets(each)]
         if len(found) < query.limit or self._is_done(query, found, met):
             self.matches[row] = self._best(met)
             return None
         if len(chunks) < len(found) and query.filter is compiled.filter:  # only then, because the filter has a cost
             return replace(query, filter=both(compiled.filter, CHUNKS))
-        return replace(query, limit=self._next(query.limit))
+        if (limit := self._next(query.limit)) <= query.limit:
+            self.left[row] = query
+            return None
+        return replace(query, limit=limit)
 
     def _next(self, limit: int) -> int:
-        return 4 * limit
+        """Return the next limit; a lower one, or the same, if an answer would become too large."""
+        return min(4 * limit, _LARGEST)
 
 
-class SearchLoop(_Loop):
+class SearchLoop(Loop):
     """A search by vector."""
 
     def __init__(self, search: Search) -> None:
@@ -75,7 +116,7 @@ class SearchLoop(_Loop):
             row: Query(vector, search.k, None, search.exact, search.with_vectors, search.ef)
             for row, vector in enumerate(search.vectors)
         }
-        super().__init__(queries, len(search.vectors), search.k, search.where)
+        super().__init__(queries, len(search.vectors), search.k, search.k, search.where)
 
     def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:  # noqa: ARG002
         return len(met) >= self._k
@@ -84,7 +125,7 @@ class SearchLoop(_Loop):
         return [each.match() for each in met[: self._k]]
 
 
-class WordLoop(_Loop):
+class WordLoop(Loop):
     """A search by word; a query without terms finds nothing, and is not sent."""
 
     def __init__(self, search: WordSearch) -> None:
@@ -94,17 +135,16 @@ class WordLoop(_Loop):
             for row, terms in enumerate(search.terms)
             if terms
         }
-        super().__init__(queries, len(search.terms), search.k, search.where)
+        super().__init__(queries, len(search.terms), search.k, search.k + _MOST_EQUAL, search.where)
 
     def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
         if len(met) < self._k:
             return False
-        return _scored(found[-1]) < _scored(met[self._k - 1]) or query.limit >= self._k + _MOST_EQUAL
+        return _scored(found[-1]) < _scored(met[self._k - 1]) or query.limit >= self._most
 
     def _next(self, limit: int) -> int:
         """Return a limit no higher than needed to finish, because each point brings its text."""
-        most = self._k + _MOST_EQUAL
-        return min(4 * limit, most) if limit < most else 4 * limit
+        return min(4 * limit, self._most) if limit < self._most else super()._next(limit)
 
     def _best(self, met: Sequence[Found]) -> list[Match]:
         matches = [each.match_by_words() for each in met]

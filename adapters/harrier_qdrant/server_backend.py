@@ -16,14 +16,16 @@ from harrier_core.layout import StoreLayout
 from harrier_core.lexical import VERSION, Terms
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
+from harrier_core.store import Hashes
 from harrier_qdrant.aside import Work
 from harrier_qdrant.backend import Query
 from harrier_qdrant.connection import Connection
-from harrier_qdrant.filters import Filter
-from harrier_qdrant.points import Found, batches, redescribed
+from harrier_qdrant.filters import Filter, with_hash
+from harrier_qdrant.points import HASH, METADATA, Found, batches, redescribed
 from harrier_qdrant.schema import (
     LAYOUT,
     LAYOUT_VERSION,
+    OWN_INDEXES,
     SPACE,
     WORDS,
     WORDS_VERSION,
@@ -143,21 +145,37 @@ class ServerBackend:
         """Write chunks in several concurrent requests, and return the ids of refused records with the reasons."""
         return self._uploads.run(chunks, vectors, words=words)
 
-    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
-        """Change the payloads of stored chunks, but not their texts and vectors."""
+    def set_payloads(self, chunks: Sequence[Chunk], known: Mapping[str, Hashes]) -> None:
+        """Change the payloads of stored chunks that have their known hashes, but not their texts and vectors.
+
+        The server compares the hash as part of the change. With `may_race`, the store looks for those that it left.
+        """
         for part in batches(chunks, 0):
-            changes: list[Any] = [
-                models.SetPayloadOperation(
-                    set_payload=models.SetPayload(payload=redescribed(chunks[place]), points=[chunks[place].id])
-                )
-                for place in part
-            ]
+            own = {chunk.id: chunk for chunk in chunks[part.start : part.stop]}
+            hashes = {id_: known[chunk.record_id][chunk.number].hex() for id_, chunk in own.items()}
             try:
-                self._connection.ask(partial(_change, self._collection, changes))
+                self._connection.ask(partial(self._redescribe, own, hashes))
             except Refused as refused:
                 if refused.trouble.status == 404 and "No point" in refused.trouble.said:
-                    continue  # removed by another writer: with `may_race`, the store compares the records again
+                    continue  # local mode: the owner of the client has just removed it
                 raise refused.trouble.error(self._connection.where) from None
+
+    def _redescribe(self, chunks: Mapping[str, Chunk], hashes: Mapping[str, str], client: QdrantClient) -> None:
+        if self._connection.local:  # which would look at all points for each filter, and takes one request at a time
+            found = client.retrieve(self._collection, list(hashes), with_payload=[HASH])
+            own: dict[str, Any] = {
+                str(each.id): {"points": [each.id]}
+                for each in found
+                if (each.payload or {}).get(HASH) == hashes[str(each.id)]
+            }
+        else:
+            own = {id_: {"filter": _filter(with_hash(id_, hash_))} for id_, hash_ in hashes.items()}
+        changes: list[Any] = [
+            models.SetPayloadOperation(set_payload=models.SetPayload(payload=redescribed(chunks[id_]), **selected))
+            for id_, selected in own.items()
+        ]
+        for result in client.batch_update_points(self._collection, changes) if changes else ():
+            check_done(result)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points."""
@@ -174,7 +192,8 @@ class ServerBackend:
         if self._connection.local:  # it has no indexes, and warns about them
             return
         there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
-        for path, kind in layout.payload_indexes().items():
+        # In this order: as long as the last one is missing, an index of the layout may be.
+        for path, kind in {**layout.payload_indexes(), **OWN_INDEXES}.items():
             if path not in there:
                 schema = models.PayloadSchemaType(kind)
                 own = {**self._named, "field_name": path, "field_schema": schema, "wait": True}
@@ -190,7 +209,7 @@ class ServerBackend:
         vectors = [*([name] if with_vectors else ()), *([WORDS] if with_words else ())]
         settings: dict[str, Any] = {
             "scroll_filter": _filter(where),
-            "limit": _PAGE if fields else _PAGE // 4,
+            "limit": _PAGE // 4 if fields is None or METADATA in fields else _PAGE,
             "with_payload": True if fields is None else list(fields),
             "with_vectors": vectors or False,
         }
@@ -299,6 +318,7 @@ def _shape(info: models.CollectionInfo) -> Shape:
         health="fine" if status == "green" else f"its status is {status}",
         sparse=WORDS in sparse and sparse[WORDS].modifier == models.Modifier.IDF,
         words=metadata.get(WORDS_VERSION),
+        unindexed=not OWN_INDEXES.keys() <= info.payload_schema.keys(),
     )
 
 
@@ -335,8 +355,3 @@ def _found(point: Any, name: str) -> Found:  # noqa: ANN401
     vector = None if own is None else np.array(own, np.float32)
     words = None if sparse is None else Terms(tuple(sparse.indices), tuple(sparse.values))
     return Found(str(point.id), point.payload or {}, vector, getattr(point, "score", 0.0), words)
-
-
-def _change(collection: str, changes: list[Any], client: QdrantClient) -> None:
-    for result in client.batch_update_points(collection, changes):
-        check_done(result)

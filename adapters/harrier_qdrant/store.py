@@ -148,6 +148,8 @@ class QdrantStore(Closing):
             if shape is None:
                 raise StoreUnsuitable(f"collection {self._backend} was removed by another process; try again")
         opened.check(shape)
+        if create and shape is not None and shape.unindexed:  # the process that created it ended too early
+            self._backend.build_indexes(self._layout)
         return opened
 
     def layout(self) -> StoreLayout:

@@ -124,6 +124,8 @@ class Trouble:
             return StoreUnsuitable(
                 f"Qdrant at {where} refuses this API key: {said}; use one with the required permission"
             )
+        if "Index required" in said:  # strict mode
+            said += "; for a field of metadata, pass indexes={name: kind} to the store and call build_indexes()"
         return StoreError(f"Qdrant at {where} refused ({self.status}): {said}")
 
 

@@ -39,6 +39,9 @@ class WordedCollection(CheckedCollection):
             answers = iter(self._checked(partial(self._backend.search, queries), self._check_words))
             go_on = words.goes_on(list(islice(answers, len(words.queries))))
             go_on = (near is not None and near.goes_on(list(answers))) or go_on
+        for loop in (words, near):
+            if loop is not None:
+                self._finish(loop, self._check_words)
         found = near.matches if near else [[] for _ in search.terms]
         return list(zip(words.matches, found, strict=True))
 

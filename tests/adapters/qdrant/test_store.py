@@ -29,7 +29,14 @@ class TestEmbedded(StoreContract):
 
 
 class _OverTheWire(StoreContract):
-    """Run the contract on the stub server, as far as local mode supports it."""
+    """Run the contract on the stub server, as far as local mode supports it.
+
+    The server refuses a filter on a field without an index, except on those of metadata.
+    """
+
+    @pytest.fixture(autouse=True)
+    def strict(self, stub: Stub) -> None:
+        stub.strict, stub.assumed = True, "metadata."
 
     def test_where_means_the_same_everywhere(self, index: Index, encoder: Encoder) -> None:
         """Older releases treat true as 1, and an empty list as null."""
