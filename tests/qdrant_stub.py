@@ -270,7 +270,12 @@ class Stub:
         return self.local.delete_collection(name)
 
     def _info(self, name: str) -> models.CollectionInfo:
-        return self.local.get_collection(name).model_copy(update={"payload_schema": self._indexes.get(name, {})})
+        info = self.local.get_collection(name)
+        mode = models.StrictModeConfig(
+            enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False
+        )
+        config = info.config.model_copy(update={"strict_mode_config": mode if self.strict else None})
+        return info.model_copy(update={"payload_schema": self._indexes.get(name, {}), "config": config})
 
     def _index(self, name: str, field: str, kind: str) -> models.UpdateResult:
         made = models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), points=0)

@@ -23,8 +23,10 @@ WORDS_VERSION = "harrier_words"
 # How points are written. A release that writes them differently has another number.
 LAYOUT_VERSION = 1
 
-# The fields that requests to a server filter by. In strict mode it refuses a filter on a field without an index.
-OWN_INDEXES = {RECORD: "keyword", HASH: "keyword", FIELDS: "keyword", NUMBER: "integer"}
+# The fields whose indexes a server needs. In strict mode, it refuses a filter on any other; these indexes take much
+# memory, and without strict mode only the first one makes requests faster.
+OWN_INDEXES = {RECORD: "keyword"}
+STRICT_INDEXES = {**OWN_INDEXES, HASH: "keyword", FIELDS: "keyword", NUMBER: "integer"}
 
 _LEAST_EF = 4  # the lowest that Qdrant accepts for an index
 
@@ -70,7 +72,7 @@ class Layout:
 
     def payload_indexes(self) -> dict[str, str]:
         """Return paths and kinds of the fields that an ingest looks up by, and of those that users filter by."""
-        return {RECORD: "keyword", **{_path(name): kind for name, kind in (self.indexes or {}).items()}}
+        return {**{_path(name): kind for name, kind in (self.indexes or {}).items()}, **OWN_INDEXES}
 
     @property
     def shared(self) -> StoreLayout:
@@ -122,7 +124,7 @@ class Shape:
     health: str = "fine"
     sparse: bool = False  # whether points have a vector for their words
     words: Any = None  # the version of the words that all chunks have; None: they may lack them
-    unindexed: bool = False  # whether a server's collection lacks one of OWN_INDEXES
+    unindexed: bool = False  # whether a server's collection lacks an index that the store needs
 
     @property
     def has_words(self) -> bool:

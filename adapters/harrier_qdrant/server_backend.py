@@ -27,6 +27,7 @@ from harrier_qdrant.schema import (
     LAYOUT_VERSION,
     OWN_INDEXES,
     SPACE,
+    STRICT_INDEXES,
     WORDS,
     WORDS_VERSION,
     Layout,
@@ -191,10 +192,10 @@ class ServerBackend:
         """Create the payload indexes that are missing, as after a crash; the server itself builds all of them."""
         if self._connection.local:  # it has no indexes, and warns about them
             return
-        there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
+        info = self._connection.run(lambda client: client.get_collection(self._collection))
         # In this order: as long as the last one is missing, an index of the layout may be.
-        for path, kind in {**layout.payload_indexes(), **OWN_INDEXES}.items():
-            if path not in there:
+        for path, kind in {**layout.payload_indexes(), **_own_indexes(info)}.items():
+            if path not in info.payload_schema:
                 schema = models.PayloadSchemaType(kind)
                 own = {**self._named, "field_name": path, "field_schema": schema, "wait": True}
                 self._connection.run(partial(QdrantClient.create_payload_index, **own))
@@ -318,8 +319,16 @@ def _shape(info: models.CollectionInfo) -> Shape:
         health="fine" if status == "green" else f"its status is {status}",
         sparse=WORDS in sparse and sparse[WORDS].modifier == models.Modifier.IDF,
         words=metadata.get(WORDS_VERSION),
-        unindexed=not OWN_INDEXES.keys() <= info.payload_schema.keys(),
+        unindexed=not _own_indexes(info).keys() <= info.payload_schema.keys(),
     )
+
+
+def _own_indexes(info: models.CollectionInfo) -> Mapping[str, str]:
+    """Return the paths and kinds of the indexes that the store needs, whatever the layout."""
+    mode = info.config.strict_mode_config
+    strict = mode is not None and mode.enabled
+    refuses = strict and False in (mode.unindexed_filtering_retrieve, mode.unindexed_filtering_update)
+    return STRICT_INDEXES if refuses else OWN_INDEXES
 
 
 def _layout(info: models.CollectionInfo, vector: str) -> StoreLayout:
