@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_INVALID = "Invalid HTTP request received."
 
 
 class Connection(HttpToolsProtocol):
@@ -34,14 +37,46 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._stop_waiting()
 
+    def data_received(self, data: bytes) -> None:
+        """Parse requests, in HTTP/1.1 even if they offer another protocol, as the JDK's client offers HTTP/2.
+
+        httptools takes such an offer as accepted: it drops the body of the request, or reads it as the next one.
+        """
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = self._declined() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            except httptools.HttpParserError:
+                self.logger.warning(_INVALID)
+                self.send_400_response(_INVALID)
+                return
+            else:
+                return
+
+    def _declined(self) -> bytes:
+        """Return the head of the request without its offer."""
+        first = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        rest = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+        return b"".join([first, *rest, b"\r\n"])
+
     def on_headers_complete(self) -> None:
         """Leave the request to the application."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("there is no tunnel")
+            return  # it is parsed again
         self._stop_waiting()
         self._is_whole = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Note that from now on the client only has to take the answer."""
+        if self.parser.should_upgrade():
+            return
         self._is_whole = True
         super().on_message_complete()
         if self._is_paused:
