@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 2_048
 TAKING = 5.0  # seconds for clients that were cut off to take the answers that say so
 _M_ARENA_MAX, _ARENAS = -8, 2  # of glibc's mallopt
-_CONCURRENCY = 1_024  # connections and requests; clients beyond that number are told to retry
+CONNECTIONS = 1_024  # beyond that number idle ones are closed, or clients are told to retry
 
 
 class _Server(uvicorn.Server):
@@ -103,6 +103,16 @@ def share_arenas() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
+def _most_connections() -> int:
+    """Return how many connections to keep: no more than half of the files that this process may open."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)
+
+
 def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
     """Serve an application from `create_app` until SIGINT or SIGTERM; then answer pending requests, and return.
 
@@ -122,10 +132,9 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
         date_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * TAKING),  # none should be left by then
-        http=connections(settings.limits.arrival),
+        http=connections(settings.limits.arrival, _most_connections()),
         ws="none",
         proxy_headers=False,
-        limit_concurrency=_CONCURRENCY,
     )
     _Server(config, state, listening).run()
     return state.failed is None
