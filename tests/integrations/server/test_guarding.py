@@ -198,3 +198,10 @@ def test_unknown_routes(server: Serving) -> None:
 def test_a_port_in_use(server: Serving, serve: Serve) -> None:
     with pytest.raises(AssertionError, match="address already in use"):
         serve(port=server.port)
+
+
+def test_a_slash_at_the_end_of_a_path(server: Serving) -> None:
+    """No redirect, which would come before all checks, and lead to any host in a Host header."""
+    for path in ("/v1/embeddings/", "/health/live/", "/mcp/"):
+        answer = httpx.post(server.url + path, json=BODY, headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
