@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from math import ceil
 from types import FrameType
@@ -30,6 +31,14 @@ _BACKLOG = 2_048
 TAKING = 5.0  # seconds for clients that were cut off to take the answers that say so
 _M_ARENA_MAX, _ARENAS = -8, 2  # of glibc's mallopt
 CONNECTIONS = 1_024  # beyond that number idle ones are closed, or clients are told to retry
+
+
+class _Threads(ThreadPoolExecutor):
+    """The threads of an event loop, which does not wait for them when it ends: one may wait for a database forever."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # the loop's
+        """End the threads that are idle, and each of the others when it becomes idle."""
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 class _Server(uvicorn.Server):
@@ -61,6 +70,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(_Threads(thread_name_prefix="harrier-work"))
         await super().startup(sockets)
         if self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -115,6 +125,8 @@ def _most_connections() -> int:
 
 def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
     """Serve an application from `create_app` until SIGINT or SIGTERM; then answer pending requests, and return.
+
+    It does not wait for threads that are busy without a request: closing the indexes ends those that wait for a store.
 
     listening: called with the address once the server listens. Return whether it could load the model; if not, it ends
     without a signal.
