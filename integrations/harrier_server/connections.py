@@ -45,7 +45,7 @@ class Connection(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._is_paused = False  # the client does not read what was written
         self._is_beginning = False  # some headers are there
-        self._is_whole = False  # the request is complete
+        self._is_whole = True  # no part of a request's body is missing
         self._room = _HEAD  # bytes that may arrive before the next piece of a body
         self.idle_since: float | None = None  # since when there is no request
 
@@ -69,7 +69,7 @@ class Connection(HttpToolsProtocol):
         """
         self._unset_keepalive_if_required()
         while data and not self.transport.is_closing():
-            part, data = data[: self._room], data[self._room :]
+            part, data = (data[: self._room], data[self._room :]) if self._is_whole else (data, b"")
             self._room -= len(part)
             try:
                 self.parser.feed_data(part)
@@ -81,7 +81,7 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self.logger.warning(_INVALID)
                 self.send_400_response(_INVALID)
-            if not self._room:
+            if self._room <= 0 and not self.transport.is_closing():
                 self._refuse_headers()
 
     def _declined(self) -> bytes:
