@@ -108,7 +108,7 @@ CLIENTS = {
     "harrier_mcp": {"mcp", "mcp_types", "pydantic"},
     "harrier_ray": {"ray", "checks", "scaling"},
     "harrier_server": {
-        *("mcp", "msgspec", "numpy", "orjson", "prometheus_client", "pybase64", "starlette", "uvicorn"),
+        *("httptools", "mcp", "msgspec", "numpy", "orjson", "prometheus_client", "pybase64", "starlette", "uvicorn"),
         "harrier_mcp",
         *("counting", "models", "pacing", "portions"),
     },
@@ -461,7 +461,7 @@ def test_no_dependency_is_unused() -> None:
     others = {("embedded", "psycopg"), ("embedded", "psycopg-binary")}
     others |= {("ray", "ray-data")}  # ray's own extra
     others |= {("remote", "httpx"), ("remote", "tokenizers")}  # which belong to two
-    others |= {("server", "httptools"), ("server", "uvloop")}  # uvicorn takes them if they are there
+    others |= {("server", "httptools"), ("server", "uvloop")}  # parts of uvicorn that it does not require
     assert asked - needed == others
     assert needed - asked == set()
 

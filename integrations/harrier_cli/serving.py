@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from harrier_cli.encoders import Choice
-from harrier_cli.failures import CANNOT
+from harrier_cli.ending import leave_within
+from harrier_cli.failures import CANNOT, FINE
 from harrier_cli.keys import keys_of
 from harrier_cli.options import Device, Dtype, ModelName, NoServer, refuse_server, where_of
 from harrier_cli.output import report, tell
@@ -17,6 +18,7 @@ from harrier_core import Index, SettingError
 from harrier_core.extras import require
 
 _ACCESS = "Access"  # a panel of the help
+_CLOSING, _LEAVING = 10.0, 2.0  # seconds for stores to be closed, and then for threads that waited for them to end
 
 
 def serve(
@@ -120,9 +122,12 @@ def serve(
             indexes[called] = closing.enter_context(Index(place, encoder))
         app = create_app(encoder, settings, indexes=indexes)
         loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
-        if not loaded:
-            raise typer.Exit(CANNOT)
-        tell("ended")
+        code = FINE if loaded else CANNOT
+        leave_within(_CLOSING, code)
+    leave_within(_LEAVING, code)
+    if not loaded:
+        raise typer.Exit(CANNOT)
+    tell("ended")
 
 
 def _index(said: str) -> tuple[str, str]:

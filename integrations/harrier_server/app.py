@@ -84,6 +84,7 @@ def create_app(
     app = Starlette(
         routes=routes, lifespan=lifespan, middleware=_of_pages(settings), exception_handlers={HTTPException: _unrouted}
     )
+    app.router.redirect_slashes = False
     app.state.harrier = state
     return app
 

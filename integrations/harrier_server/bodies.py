@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from harrier_core.embedder import Encoded
 
 T = TypeVar("T")
+
+VALUES = 2**16  # in a body: 32 MiB could hold ten million lists, which block the event loop and take a gigabyte
+_SLICE = 2**18  # bytes
+_TOKENS_OF_BODY = re.compile(rb'"inputs?"\s*+:\s*+\[\s*+[\[\d]')
 
 _CUT_HEADER = "harrier-truncated"
 
@@ -113,12 +118,41 @@ def too_late(what: str, seconds: float) -> Refusal:
 
 def decode(body: bytes, kind: type[T]) -> T:
     """Return a decoded body. Raise Refusal if it is invalid."""
+    if has_too_many_values(body):
+        if _TOKENS_OF_BODY.search(body):
+            raise bad(_TOKENS, code="token_ids")
+        raise bad(f"the body has more than {VALUES:,} values; send fewer texts at once", code="too_many")
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:  # it quotes names of fields, but no values
         raise bad(f"invalid request body: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise bad("invalid request body: it is not JSON", code="invalid_json") from None
+
+
+def has_too_many_values(written: bytes) -> bool:
+    """Return whether JSON has more strings, and commas outside of them, than allowed, without decoding any of it."""
+    if _commas(written) <= VALUES:
+        return False
+    if b"\\" in written:
+        written = written.replace(rb"\\", b"").replace(rb"\"", b"")
+    outside = written.split(b'"', 2 * VALUES)[::2]
+    found = len(outside)
+    for each in outside:
+        found += _commas(each)
+        if found > VALUES:
+            return True
+    return False
+
+
+def _commas(written: bytes) -> int:
+    """Return how many commas there are, or any number that is too large."""
+    found = 0
+    for at in range(0, len(written), _SLICE):
+        found += written.count(b",", at, at + _SLICE)
+        if found > VALUES:
+            break
+    return found
 
 
 def texts_of(given: object, most: int, param: str) -> list[Any]:

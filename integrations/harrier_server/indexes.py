@@ -16,7 +16,7 @@ from harrier_core.errors import HarrierError
 from harrier_core.fields import PRIVATE
 from harrier_core.records import IngestReport, Match
 from harrier_server.bodies import SearchRequest, decode, texts_of
-from harrier_server.ingesting import Ingesting
+from harrier_server.ingesting import AHEAD, Ingesting
 from harrier_server.refusals import Refusal, bad, refusal_of
 from harrier_server.routes import Routes, answer
 from harrier_server.state import State
@@ -29,7 +29,6 @@ _MOST_K = 1_000
 _MOST_MATCHES = 20_000  # of all queries of a request, including those that are skipped
 _KEPT = 200  # rejected records of the last ingest
 _PATIENCE = 5.0  # seconds in which a database has to report its contents
-_INGEST = 2**20  # characters that a running ingest counts as: it reads no further ahead
 
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
@@ -75,9 +74,10 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
                 403, "this server exposes part of the index, and does not write to it", code="ingest_not_allowed"
             )
         with ExitStack() as admitted:
-            admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))
+            count = admitted.enter_context(state.turns.arriving(state.caller(request)))
+            count(2 * AHEAD)  # half of it for an incomplete line; longer ones count when they come
             await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises if it fails
-            ingesting = Ingesting(request, index, state.limits, state.under_way, admitted.pop_all())
+            ingesting = Ingesting(request, index, state.limits, state.under_way, admitted.pop_all(), count)
             ingesting.keep = lambda report: _keep(state, name, report)
             return ingesting
 

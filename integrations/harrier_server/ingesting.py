@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from harrier_core.records import IngestReport, Record, Skipped
-from harrier_server.bodies import dumped, too_late
+from harrier_server.bodies import VALUES, dumped, has_too_many_values, too_late
 from harrier_server.refusals import Refusal, refusal_of
 from harrier_server.settings import Limits
 from harrier_server.under_way import UnderWay
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
     from harrier_core.index import Index
 
-_AHEAD = 16  # parts of the body that were read but not yet consumed
+AHEAD = 2**20  # bytes of the body that are read before the ingest consumes them, unless a single line has more
+_LINE = 128  # bytes that a line takes beside its text
 _FINISHING = 3.0  # seconds to write what was consumed when the server ends
 _LISTED = 1_000  # records that the last line names, of each kind
 _COUNTS = ("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "seconds")
 _LISTS = ("rejected", "repeated", "blank")
 
-Part = list[Record | Skipped]
+Part = list[tuple[int, bytes]]  # lines with their numbers
 
 
 class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
@@ -46,11 +47,18 @@ class Ingesting(Response):
     media_type = "application/x-ndjson"
 
     def __init__(
-        self, request: Request, index: Index, limits: Limits, under_way: UnderWay, admitted: ExitStack | None = None
+        self,
+        request: Request,
+        index: Index,
+        limits: Limits,
+        under_way: UnderWay,
+        admitted: ExitStack | None = None,
+        count: Callable[[int], None] = lambda size: None,  # noqa: ARG005
     ) -> None:
         """Take a request whose body is unread. A line of it has the limits of other bodies.
 
-        admitted: closed when the ingest has ended.
+        admitted: closed when the ingest has ended. count: called with the bytes that a line has beyond AHEAD, and
+        beyond longer ones before it; it may refuse them.
         """
         super().__init__()
         del self.headers["content-length"]
@@ -60,7 +68,12 @@ class Ingesting(Response):
         self._under_way = under_way
         self._admitted = admitted or ExitStack()
         self._reading: asyncio.Future[None]
-        self._parts: asyncio.Queue[Part | None] = asyncio.Queue(_AHEAD)
+        self._count = count
+        self._parts: asyncio.Queue[Part | None] = asyncio.Queue()
+        self._held = 0  # bytes of those parts, and of the one that is being consumed
+        self._consumed = 0  # bytes of the latter
+        self._counted = AHEAD  # bytes of an incomplete line
+        self._room = asyncio.Event()
         self._latest = IngestReport()
         self._told = asyncio.Event()
         self._ended = False
@@ -135,7 +148,7 @@ class Ingesting(Response):
             pass
         except Refusal as refusal:
             self._failure = refusal
-        await self._parts.put(None)
+        self._parts.put_nowait(None)
 
     async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; if they come too fast, the client has to wait."""
@@ -157,17 +170,37 @@ class Ingesting(Response):
             if others:
                 lines = [bytes(begun), *others[:-1]]
                 begun = bytearray(others[-1])
-                await self._parts.put([_record(each, number + at) for at, each in enumerate(lines) if each.strip()])
+                await self._hand_on([(number + at, each) for at, each in enumerate(lines) if each.strip()])
                 number, left = number + len(lines), self._limits.arrival
             if len(begun) > self._limits.body:
                 raise Refusal(413, f"line {number + 1} has more than {self._limits.body:,} bytes", code="too_large")
+            if (more := len(begun) - self._counted) > 0:
+                self._count(more)
+                self._counted += more
         if begun.strip():
-            await self._parts.put([_record(bytes(begun), number)])
+            await self._hand_on([(number, bytes(begun))])
+
+    async def _hand_on(self, part: Part) -> None:
+        """Hand on lines, and wait until there is room for more."""
+        self._held += _size(part)
+        self._parts.put_nowait(part)
+        while self._held > AHEAD:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _take(self) -> Part | None:
+        """Return the next lines, once those before them are consumed."""
+        self._held -= self._consumed
+        self._consumed = 0
+        self._room.set()
+        part = await self._parts.get()
+        self._consumed = _size(part or ())
+        return part
 
     def _records(self, loop: asyncio.AbstractEventLoop) -> Iterator[Record | Skipped]:
         """Yield records, on the ingest's thread."""
-        while (part := asyncio.run_coroutine_threadsafe(self._parts.get(), loop).result()) is not None:
-            yield from part
+        while (part := asyncio.run_coroutine_threadsafe(self._take(), loop).result()) is not None:
+            yield from (_record(line, number) for number, line in part)
 
     async def _end_records(self) -> None:
         """Stop reading, and wake a thread that waits for records that will not arrive."""
@@ -178,8 +211,15 @@ class Ingesting(Response):
         self._parts.put_nowait(None)
 
 
+def _size(part: Sequence[tuple[int, bytes]]) -> int:
+    """Return about how many bytes lines take."""
+    return sum(_LINE + len(line) for _, line in part)
+
+
 def _record(line: bytes, number: int) -> Record | Skipped:
     """Return the record of a line, or the reason why it is not one."""
+    if has_too_many_values(line):
+        return Skipped(f"line {number + 1}", f"has more than {VALUES:,} values")
     try:
         read = msgspec.json.decode(line, type=RecordLine)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from math import ceil
 from types import FrameType
@@ -29,7 +30,15 @@ log = logging.getLogger(__name__)
 _BACKLOG = 2_048
 TAKING = 5.0  # seconds for clients that were cut off to take the answers that say so
 _M_ARENA_MAX, _ARENAS = -8, 2  # of glibc's mallopt
-_CONCURRENCY = 1_024  # connections and requests; clients beyond that number are told to retry
+CONNECTIONS = 1_024  # beyond that number idle ones are closed, or clients are told to retry
+
+
+class _Threads(ThreadPoolExecutor):
+    """The threads of an event loop, which does not wait for them when it ends: one may wait for a database forever."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # the loop's
+        """End the threads that are idle, and each of the others when it becomes idle."""
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 class _Server(uvicorn.Server):
@@ -61,6 +70,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(_Threads(thread_name_prefix="harrier-work"))
         await super().startup(sockets)
         if self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -103,8 +113,20 @@ def share_arenas() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
+def _most_connections() -> int:
+    """Return how many connections to keep: no more than half of the files that this process may open."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)
+
+
 def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
     """Serve an application from `create_app` until SIGINT or SIGTERM; then answer pending requests, and return.
+
+    It does not wait for threads that are busy without a request: closing the indexes ends those that wait for a store.
 
     listening: called with the address once the server listens. Return whether it could load the model; if not, it ends
     without a signal.
@@ -122,10 +144,9 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
         date_header=False,
         backlog=_BACKLOG,
         timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * TAKING),  # none should be left by then
-        http=connections(settings.limits.arrival),
+        http=connections(settings.limits.arrival, _most_connections()),
         ws="none",
         proxy_headers=False,
-        limit_concurrency=_CONCURRENCY,
     )
     _Server(config, state, listening).run()
     return state.failed is None

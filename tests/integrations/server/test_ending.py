@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
-from serving import Within
+from harrier_server import serving as serving_process
+from serving import Serving, Within
 
-from harrier_core import Encoder, Index
+from harrier_core import Encoder, Index, Match, Record
+from harrier_core.query import Search
 from harrier_core.testing import MemoryStore
 
 ServeWithin = Callable[..., Within]
@@ -92,3 +96,93 @@ def test_an_ingest_that_takes_too_long(
     assert [each.getMessage() for each in caplog.records] == [
         "requests that had no answer after 0.3 seconds were cut off: 1"
     ]
+
+
+# `harrier serve` with short time limits, and threads that wait: one until its store is closed, others forever.
+PROGRAM = """
+import sys, threading
+import harrier_cli.serving
+from harrier_cli.app import main
+from harrier_core import Encoder, Index, Record, StoreUnavailable
+from harrier_core.testing import MemoryStore
+from harrier_server import Limits, serving
+
+*defaults, _ = Limits.__init__.__defaults__
+Limits.__init__.__defaults__ = (*defaults, 0.3)
+serving.TAKING = 0.3
+kind = sys.argv.pop()
+closed, never = threading.Event(), threading.Event()
+events = [closed, never]
+
+def wait(*_, until=never):
+    print("waiting", file=sys.stderr, flush=True)
+    until.wait()
+
+def opened(place, encoder):
+    index = Index(Waiting(), encoder)
+    if kind == "load":
+        Encoder.encode_documents = wait
+    else:
+        index.ingest([Record("a", "a text")])
+    return index
+
+class Waiting(MemoryStore):
+    def search(self, search):
+        wait(until=events.pop())
+        raise StoreUnavailable("closed")
+
+    def close(self):
+        closed.set()
+        print("the store is closed", file=sys.stderr)
+
+harrier_cli.serving.Index = opened
+main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["load", "store"])
+def test_threads_that_wait(folder: Path, kind: str) -> None:
+    """The process ends without them, once its stores are closed."""
+    serving = Serving("--index", "notes=here", kind, model=folder, program=("-c", PROGRAM))
+    assert serving.process.stderr is not None
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            asked: list[Future[httpx.Response]] = []
+            if kind == "store":
+                serving.wait()
+                url, body = f"{serving.url}/v1/search", {"query": "a text"}
+                asked = [pool.submit(httpx.post, url, json=body, timeout=60) for _ in range(2)]
+            for _ in range(len(asked) or 1):
+                assert serving.process.stderr.readline() == "waiting\n"
+            code, said = serving.end()
+            assert [each.result().status_code for each in asked] == [503] * len(asked)
+    finally:
+        serving.kill()
+    assert code == 0
+    assert "the store is closed\n" in said
+    assert re.search(r"(?m)^left without waiting for: harrier-work_\d+$", said)
+    assert "Traceback" not in said
+
+
+def test_a_thread_that_waits_within_a_program(
+    serve_within: ServeWithin, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`serve` returns; the thread ends whenever it does."""
+    monkeypatch.setattr(serving_process, "TAKING", 0.3)
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Waiting(MemoryStore):
+        def search(self, search: Search) -> list[list[Match]]:
+            begun.set()
+            may_end.wait()
+            return super().search(search)
+
+    index = Index(Waiting(), encoder)
+    index.ingest([Record("a", "a text")])
+    server = serve_within(drain=0.3, indexes={"notes": index})
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"{server.url}/v1/search", json={"query": "a text"}, timeout=60)
+        begun.wait()
+        server.end()
+        assert asked.result().status_code == 503
+    may_end.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from unittest.mock import create_autospec
 import httpx
 import pytest
 from harrier_server import Limits, Settings
+from harrier_server.bodies import VALUES, EmbeddingsRequest, decode
+from harrier_server.refusals import Refusal
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -198,3 +201,33 @@ def test_unknown_routes(server: Serving) -> None:
 def test_a_port_in_use(server: Serving, serve: Serve) -> None:
     with pytest.raises(AssertionError, match="address already in use"):
         serve(port=server.port)
+
+
+def test_a_slash_at_the_end_of_a_path(server: Serving) -> None:
+    """No redirect, which would come before all checks, and lead to any host in a Host header."""
+    for path in ("/v1/embeddings/", "/health/live/", "/mcp/"):
+        answer = httpx.post(server.url + path, json=BODY, headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("texts", ["[],", '"a",', '{"a":0},', "[[1,2],[3]],", "null,", '"\\\\\\",\\"",'])
+def test_too_many_values(texts: str) -> None:
+    """They are refused before any of them is built, which would take a multiple of the memory."""
+    body = ('{"model":"tiny-query","input":[' + texts * (2**21 // len(texts)) + "0]}").encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal) as caught:
+            decode(body, EmbeddingsRequest)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == ("token_ids" if texts[0] == "[" else "too_many")
+    assert peak < 8 * len(body)
+
+
+@given(texts=st.lists(st.text('a,"\\[]é', min_size=1), max_size=9), ascii_=st.booleans())
+def test_long_texts_are_no_values(texts: list[str], ascii_: bool) -> None:
+    """Commas and quotes in texts do not count."""
+    given = [text * (3 * VALUES // len(text)) for text in texts]
+    body = json.dumps({"model": "tiny-query", "input": given}, ensure_ascii=ascii_).encode()
+    assert decode(body, EmbeddingsRequest).input == given

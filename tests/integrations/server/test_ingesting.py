@@ -6,13 +6,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any
 
 import pytest
 from harrier_server import Limits
-from harrier_server.ingesting import Ingesting
+from harrier_server.ingesting import AHEAD, Ingesting
 from harrier_server.under_way import UnderWay
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,12 +56,17 @@ class _Client:
             self.taken.append(json.loads(message["body"]))
 
 
-def ingested(index: Index, client: _Client) -> list[dict[str, Any]]:
+def ingested(
+    index: Index,
+    client: _Client,
+    limits: Limits = LIMITS,
+    count: Callable[[int], None] = lambda size: None,
+) -> list[dict[str, Any]]:
     """Return the counts in the lines of a response."""
 
     async def main() -> None:
         scope = {"type": "http", "method": "POST", "headers": []}
-        response = Ingesting(Request(scope, client.receive), index, LIMITS, UnderWay())
+        response = Ingesting(Request(scope, client.receive), index, limits, UnderWay(), count=count)
         await asyncio.wait_for(response(scope, client.receive, client.send), 60)
 
     asyncio.run(main())
@@ -147,3 +152,38 @@ def test_lines_that_come_in_pieces(encoder: Encoder, cuts: list[int]) -> None:
     *_, last = ingested(index, _Client([*(part(whole[begin:end]) for begin, end in pairwise(at)), END]))
     assert sorted(each.chunk.text for each in index.read()) == [f"text {number}" for number in range(9)]
     assert (last["status"], last["records"]) == ("done", 9)
+
+
+@pytest.mark.parametrize(("size", "most"), [(1_000, 2 * AHEAD), (4 * AHEAD, 12 * AHEAD)])
+def test_a_store_that_is_slower_than_the_client(encoder: Encoder, size: int, most: int) -> None:
+    """The client has to wait, and what is held for it counts as waiting."""
+    read = counted = 0
+
+    def many() -> Iterator[dict[str, Any]]:
+        nonlocal read
+        for at in range(100 * AHEAD // size):
+            read += size
+            line = json.dumps({"id": f"r{at}", "text": "a", "metadata": {"text": "a" * size}}).encode() + b"\n"
+            yield from (part(line[begin : begin + 2**18]) for begin in range(0, len(line), 2**18))
+        yield END
+
+    def count(more: int) -> None:
+        nonlocal counted
+        counted += more
+
+    def consumed(records: Iterator[Any]) -> None:
+        next(records)
+        time.sleep(0.5)
+        held.append(read)
+
+    held: list[int] = []
+    index = Index(MemoryStore(), encoder)
+
+    async def slow(records: Any, *, on_progress: Any) -> Any:  # noqa: ARG001
+        await asyncio.to_thread(consumed, iter(records))
+        raise StoreUnavailable("gone")
+
+    index.aingest = slow  # type: ignore[method-assign, assignment]
+    ingested(index, _Client(many()), Limits(), count)
+    assert held[0] <= most
+    assert AHEAD + counted >= size
