@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from time import perf_counter
@@ -28,7 +29,7 @@ from harrier_core.extras import require
 from harrier_core.http import Server, use_loop
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
-from harrier_core.shared import Held
+from harrier_core.shared import Held, Lease, ProcessLock
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
 from harrier_core.texts import listed, unusable
@@ -43,6 +44,8 @@ _MOST_TEXTS, _SECONDS = 256, 10.0
 _AT_ONCE = 8  # concurrent requests of one call
 _KEY = re.compile("[!-~]+")  # no other characters are allowed in a header
 KEY_VARIABLE = "HARRIER_API_KEY"
+
+_opening = ProcessLock()
 
 
 class RemoteEncoder(Embedder, Closing):
@@ -203,18 +206,32 @@ class RemoteEncoder(Embedder, Closing):
         return self._described
 
     def _opened(self) -> Server:
-        lease = self._held.lease("loop")
-        if self._server is None or lease is None or lease.inherited:  # a forked child gets its own connections
-            require("a RemoteEncoder", "httpx", extra="remote")
-            self._refuse_if_closed()
-            loop = self._held.take("loop", use_loop)
-            self._server = server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
-            if self._closed:  # meanwhile, by another thread
-                server.close()
-                self._held.release()
-                raise closed()
+        server = self._in_use()
+        if server is not None:
             return server
-        return self._server
+        require("a RemoteEncoder", "httpx", extra="remote")
+        with _opening:  # otherwise two threads would open connections, and nobody would close those of one
+            server = self._in_use()
+            if server is None:
+                self._refuse_if_closed()
+                self._server = server = self._connected()
+        if self._closed:  # meanwhile, by another thread
+            server.close()
+            self._held.release()
+            raise closed()
+        return server
+
+    def _in_use(self) -> Server | None:
+        """Return the server, unless it is not open yet; a forked child gets its own connections."""
+        lease = self._held.lease("loop")
+        return None if lease is None or lease.inherited else self._server
+
+    def _connected(self) -> Server:
+        loop = self._held.take("loop", use_loop)
+        server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
+        lease = self._held.lease("loop")
+        weakref.finalize(self, _close, server, lease).atexit = False
+        return server
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
@@ -233,9 +250,9 @@ class RemoteEncoder(Embedder, Closing):
     def close(self) -> None:
         """Close the connections; calls under way end in EncoderClosed."""
         self._closed = True
-        lease, server = self._held.lease("loop"), self._server
+        server = self._in_use()
         self._server = None
-        if lease is not None and server is not None and not lease.inherited:
+        if server is not None:
             server.close()
         self._held.release()
 
@@ -249,6 +266,12 @@ class RemoteEncoder(Embedder, Closing):
     def __repr__(self) -> str:
         model = "" if self._model is None else f", {self._model!r}"
         return f"RemoteEncoder({self._url!r}{model})"
+
+
+def _close(server: Server, lease: Lease[Any] | None) -> None:
+    """Close the connections of a RemoteEncoder that was collected, unless they are those of a parent process."""
+    if lease is not None and not lease.inherited:
+        server.close()
 
 
 def _result(future: Future[T]) -> T:

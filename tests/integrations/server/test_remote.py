@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import pickle
 import re
@@ -272,6 +273,51 @@ def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) 
         assert len(loop.clients) == 1
         with pytest.raises(EncoderClosed):
             remote.encode_documents(["a"])
+
+
+def test_collected_without_closing(server: Serving) -> None:
+    """Their connections are closed, although another RemoteEncoder keeps the thread alive."""
+    with RemoteEncoder(server.url) as alive:
+        alive.encode_documents(["a"])
+        clients = alive._held.take("loop", use_loop).clients
+        descriptors = _descriptors()
+        for _ in range(8):
+            RemoteEncoder(server.url).encode_documents(["a"])
+        gc.collect()
+        until = time.monotonic() + 20
+        while (len(clients) > 1 or _descriptors() > descriptors) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert (len(clients), _descriptors()) == (1, descriptors)
+        alive.encode_documents(["a"])
+
+
+def _descriptors() -> int:
+    """Return the number of open sockets of this process; 0 where it cannot be known."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        return 0
+    links = [each for each in folder.iterdir() if each.is_symlink()]
+    return sum(_target(each).startswith("socket:") for each in links)
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # closed meanwhile
+        return ""
+
+
+def test_opened_by_several_threads(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share one set of connections."""
+
+    def slowly() -> Any:
+        time.sleep(0.1)
+        return use_loop()
+
+    monkeypatch.setattr("harrier_core.remote.use_loop", slowly)
+    with RemoteEncoder(server.url) as remote, ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: remote._opened(), range(8)))
+        assert len({id(each) for each in opened}) == 1
 
 
 def test_messages_of_the_server(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
