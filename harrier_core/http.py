@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import urllib.request
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from harrier_core.embedder import closed
 from harrier_core.errors import ServerRefused, ServerUnavailable
@@ -29,6 +32,7 @@ _PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the sa
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
 _LONGEST = 2_000  # characters of a server's message
+_NO_PROXIES = {"http://": None, "https://": None, "all://": None}  # instead of those from the environment
 
 
 class Loop:
@@ -94,6 +98,9 @@ class Server:
         """Create it. timeout: seconds per attempt. retry_for: seconds for which attempts are repeated."""
         self.url = url
         self.loop = loop
+        self._loopback = _is_loopback(urlsplit(url).hostname or "")
+        proxy = None if self._loopback else _proxy_of(url)
+        self._named = f"the server at {url}" + (f", through the proxy {proxy}," if proxy else "")
         self._key = api_key
         self._timeout = timeout
         self._retry_for = retry_for
@@ -136,16 +143,16 @@ class Server:
             except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
                 # Its message may contain a header, and so the key.
                 raise ServerUnavailable(
-                    f"the server at {self.url} cannot be queried ({type(error).__name__}); check its address and key"
+                    f"{self._named} cannot be queried ({type(error).__name__}); check its address and key"
                 ) from None
             except httpx.TransportError as error:
                 said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                failed = ServerUnavailable(f"the server at {self.url} cannot be reached ({said})")
+                failed = ServerUnavailable(f"{self._named} cannot be reached ({said})")
             else:
                 if response.is_success:
                     self._away = False
                     return response
-                refused = _refused(self.url, response)
+                refused = _refused(self._named, response)
                 if response.status_code not in _PASSING:
                     raise refused
                 failed, busy = ServerUnavailable(str(refused)), response.status_code == _BUSY
@@ -173,6 +180,7 @@ class Server:
                 headers=headers,
                 timeout=httpx.Timeout(self._timeout, pool=None),  # a request that waits for others has not begun
                 limits=limits,
+                mounts=_NO_PROXIES if self._loopback else None,
                 follow_redirects=False,
             )
             self.loop.clients.add(self._client)
@@ -193,7 +201,23 @@ class Server:
         return client
 
 
-def _refused(url: str, response: httpx.Response) -> ServerRefused:
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the host and port of the proxy that the environment names for a server, without its password."""
+    parts, proxies = urlsplit(url), urllib.request.getproxies()
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    if not named or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urlsplit(named if "://" in named else f"//{named}").netloc.rpartition("@")[2]
+
+
+def _refused(named: str, response: httpx.Response) -> ServerRefused:
     """Return the error for a refusal, with the message of a server that answers in OpenAI's form."""
     try:
         error = response.json()["error"]
@@ -202,7 +226,7 @@ def _refused(url: str, response: httpx.Response) -> ServerRefused:
         error, message, code = {}, f"HTTP status {response.status_code}", None
     problems = error.get("problems") if isinstance(error, dict) else None
     listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []
-    return ServerRefused(f"the server at {url} refused: {printable(message)}", response.status_code, code, listed)
+    return ServerRefused(f"{named} refused: {printable(message)}", response.status_code, code, listed)
 
 
 def printable(said: str) -> str:

@@ -160,6 +160,50 @@ def test_an_unreachable_server() -> None:
         remote.encode_documents(TEXTS)
 
 
+class _Forward(BaseHTTPRequestHandler):
+    """A proxy that refuses everything."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_for_loopback(server: Serving, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Texts and keys for this machine stay on it, and errors through a proxy name it without its password."""
+
+    class Forward(_Forward):
+        asked: list[str] = []  # noqa: RUF012
+
+    with answering(Forward) as url:
+        monkeypatch.setenv(variable, url.replace("//", "//me:secret@"))
+        for host in ("127.0.0.1", "localhost"):
+            with RemoteEncoder(f"http://{host}:{server.port}", retry_for=5) as remote:
+                remote.encode_documents(["a"])
+        for host in ("127.1.2.3", "[::1]"):
+            with RemoteEncoder(f"http://{host}:9", retry_for=0) as remote, pytest.raises(ServerUnavailable) as caught:
+                remote.encode_documents(["a"])
+            assert "proxy" not in str(caught.value)
+        assert Forward.asked == []
+        through = f"the server at http://harrier.test, through the proxy {url.removeprefix('http://')}"
+        with RemoteEncoder("http://harrier.test", retry_for=0) as remote:
+            with pytest.raises(ServerRefused, match=f"^{through}, refused: HTTP status 403$"):
+                remote.encode_documents(["a"])
+            assert Forward.asked == ["http://harrier.test/v1/models"]
+    with (
+        RemoteEncoder("http://harrier.test", retry_for=0) as remote,
+        pytest.raises(ServerUnavailable, match=f"^{through}, cannot be reached"),
+    ):
+        remote.encode_documents(["a"])
+
+
 class _Answering(BaseHTTPRequestHandler):
     """A server that describes a model, and answers requests as a test says."""
 
@@ -438,8 +482,10 @@ def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """Return the address of a server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
         threading.Thread(target=other.serve_forever, args=(0.01,)).start()
-        yield f"http://127.0.0.1:{other.server_port}"
-        other.shutdown()
+        try:
+            yield f"http://127.0.0.1:{other.server_port}"
+        finally:
+            other.shutdown()
 
 
 def test_a_busy_server() -> None:
