@@ -35,6 +35,10 @@ _LONGEST = 2_000  # characters of a server's message
 _NO_PROXIES = {"http://": None, "https://": None, "all://": None}  # instead of those from the environment
 
 
+class TimedOut(ServerUnavailable):
+    """The server did not answer in time."""
+
+
 class Loop:
     """An event loop on a thread, with the connections that were opened on it."""
 
@@ -125,38 +129,41 @@ class Server:
         self._under_way.discard(future)  # without the lock, which `close` may hold on this thread
 
     async def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        splits: bool = False,
     ) -> httpx.Response:
         """Return a successful response.
 
         Raise ServerUnavailable if no response arrives in time, and ServerRefused if the server refuses the request.
+        splits: raise TimedOut if one attempt takes too long, because the caller can ask for less.
         """
-        import httpx
-
         until: float | None = None  # set at the first failure, because the attempt itself may take long
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        timed_out = False
         while True:
             pause: float | None = None
             busy = False
-            try:
-                response = await self._opened().request(method, path, content=body, headers=with_trace(headers))
-            except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-                # Its message may contain a header, and so the key.
-                raise ServerUnavailable(
-                    f"{self._named} cannot be queried ({type(error).__name__}); check its address and key"
-                ) from None
-            except httpx.TransportError as error:
-                said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                failed = ServerUnavailable(f"{self._named} cannot be reached ({said})")
+            answer = await self._attempt(method, path, body, headers)
+            if isinstance(answer, ServerUnavailable):
+                failed = answer
+                if isinstance(answer, TimedOut) and splits:
+                    raise failed
+                if isinstance(answer, TimedOut) and not timed_out:
+                    timed_out, until = True, None  # it may last longer than `retry_for`, and gets another attempt
+            elif answer.is_success:
+                self._away = False
+                return answer
             else:
-                if response.is_success:
-                    self._away = False
-                    return response
-                refused = _refused(self._named, response)
-                if response.status_code not in _PASSING:
+                refused = _refused(self._named, answer)
+                if answer.status_code not in _PASSING:
                     raise refused
-                failed, busy = ServerUnavailable(str(refused)), response.status_code == _BUSY
-                pause = _told_to_wait(response)
+                failed, busy = ServerUnavailable(str(refused)), answer.status_code == _BUSY
+                pause = _told_to_wait(answer)
             wait = max(backoff.pause(), pause or 0.0)
             now = monotonic()
             until = now + self._retry_for if until is None else until
@@ -166,6 +173,24 @@ class Server:
                 self._away = True
                 log.warning("%s; trying again for %.0f s", failed, until - now)
             await asyncio.sleep(wait)
+
+    async def _attempt(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> httpx.Response | ServerUnavailable:
+        """Return the response, or the error if there is none. Raise ServerUnavailable if there can never be one."""
+        import httpx
+
+        try:
+            return await self._opened().request(method, path, content=body, headers=with_trace(headers))
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            # Its message may contain a header, and so the key.
+            raise ServerUnavailable(
+                f"{self._named} cannot be queried ({type(error).__name__}); check its address and key"
+            ) from None
+        except httpx.TransportError as error:
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            kind = TimedOut if isinstance(error, httpx.ReadTimeout) else ServerUnavailable
+            return kind(f"{self._named} cannot be reached ({said})")
 
     def _opened(self) -> httpx.AsyncClient:
         import httpx

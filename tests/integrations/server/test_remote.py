@@ -7,13 +7,14 @@ import gc
 import json
 import pickle
 import re
+import select
 import signal
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -188,7 +189,8 @@ def test_no_proxy_for_loopback(server: Serving, monkeypatch: pytest.MonkeyPatch,
             with RemoteEncoder(f"http://{host}:{server.port}", retry_for=5) as remote:
                 remote.encode_documents(["a"])
         for host in ("127.1.2.3", "[::1]"):
-            with RemoteEncoder(f"http://{host}:9", retry_for=0) as remote, pytest.raises(ServerUnavailable) as caught:
+            remote = RemoteEncoder(f"http://{host}:9", retry_for=0)
+            with remote, pytest.raises(ServerUnavailable) as caught:
                 remote.encode_documents(["a"])
             assert "proxy" not in str(caught.value)
         assert Forward.asked == []
@@ -256,6 +258,77 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
         with RemoteEncoder(url, retry_for=5) as remote:
             yield remote, Answering
         Answering.held.set()
+
+
+class _Paced(_Answering):
+    """A server that encodes a number of characters per second: one request after the other, or all at once."""
+
+    speed: float
+    turns: AbstractContextManager[Any]
+    row: bytes
+
+    def do_POST(self) -> None:
+        texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+        with self.turns:
+            for text in texts:
+                if select.select([self.connection], [], [], 0)[0]:  # the client has gone
+                    return
+                time.sleep(len(text) / self.speed)
+        data = [{"index": at, "embedding": b64encode(self.row).decode()} for at in range(len(texts))]
+        said = {"data": data, "harrier": {"tokens": [1] * len(texts), "truncated": []}}
+        with suppress(OSError):  # the client has gone
+            self._send(200, json.dumps(said).encode())
+
+
+@pytest.fixture
+def paced(
+    other: tuple[RemoteEncoder, type[_Answering]], encoder: Encoder
+) -> Callable[..., AbstractContextManager[str]]:
+    """Return a function that makes the address of a paced server."""
+    said = json.loads(other[1].described)
+    said["data"][0]["harrier"] |= {"max_bytes": 2**24, "max_texts": 256}
+
+    def make(speed_: float, turns_: AbstractContextManager[Any]) -> AbstractContextManager[str]:
+        class Paced(_Paced, other[1]):  # type: ignore[name-defined,misc]
+            described = json.dumps(said).encode()
+            speed, turns, row = speed_, turns_, encoder.encode_documents(["a"]).tobytes()
+
+        return answering(Paced)
+
+    return make
+
+
+def test_a_slow_server(paced: Callable[..., AbstractContextManager[str]]) -> None:
+    """The last of the requests that are sent at once is answered in time, though the server takes them in turn."""
+    texts = ["word " * 200] * 1_600
+    with paced(400_000, threading.Lock()) as url, RemoteEncoder(url, timeout=2, retry_for=0) as remote:
+        for count in (30, 60):
+            remote.encode_documents(texts[:count])  # the speed is learnt
+        assert len(remote.encode_documents(texts)) == len(texts)
+
+
+def test_requests_that_take_too_long(paced: Callable[..., AbstractContextManager[str]]) -> None:
+    """They are sent again in halves."""
+    with paced(2_500, nullcontext()) as url, RemoteEncoder(url, timeout=1.5, retry_for=0) as remote:
+        assert len(remote.encode_documents(["word " * 100] * 15)) == 15
+
+
+def test_a_timeout_after_another_failure() -> None:
+    """It is followed by another attempt, although it lasts longer than attempts are repeated for."""
+
+    class Slow(_Busy):
+        asked, times, after = [], 1, "0"
+
+        @property
+        def seconds(self) -> float:  # type: ignore[override]
+            return 1.5 if len(self.asked) == 2 else 0.0
+
+    with (
+        answering(Slow) as url,
+        RemoteEncoder(url, timeout=0.7, retry_for=0.5) as remote,
+        pytest.raises(ServerRefused, match="it must be one that `harrier serve` runs"),
+    ):
+        remote.encode_documents(TEXTS)
 
 
 @pytest.mark.parametrize("wrong", ["json", "keys", "number", "width", "order", "tokens", "header"])
