@@ -142,6 +142,22 @@ def test_search_kwargs(filled: HarrierVectorStore) -> None:
     assert HarrierRetriever(index=filled.index, score_threshold=1.1).invoke("bread") == []
 
 
+def test_keys_of_a_retriever(vector_store: HarrierVectorStore) -> None:
+    """A Key stays one: no dot in it leads into a dict."""
+    vector_store.add_texts(["bread", "yeast"], [{"a.b": 1}, {"a": {"b": 1}}], ids=["name", "path"])
+
+    def found(**how: Any) -> set[str | None]:
+        own = HarrierRetriever(index=vector_store.index, **how)
+        kept = vector_store.as_retriever(search_kwargs=how)
+        assert own.invoke("bread") == kept.invoke("bread") == asyncio.run(own.ainvoke("bread"))
+        return {each.id for each in own.invoke("bread")}
+
+    for name in ("where", "filter"):
+        assert found(**{name: {Key("a.b"): 1}}) == {"name"}
+        assert found(**{name: {"$or": [{Key("a.b"): 1}]}}) == {"name"}
+        assert found(**{name: {"a.b": 1}}) == {"name", "path"}
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
