@@ -185,6 +185,11 @@ class RemoteEncoder(Embedder, Closing):
         return self._model or self._description.name
 
     @property
+    def model(self) -> str | None:
+        """The model's name as it was given, which needs no answer of the server."""
+        return self._model
+
+    @property
     def _traced_as(self) -> str:
         return self._model or (self._described.name if self._described else self._url)  # without asking the server
 
