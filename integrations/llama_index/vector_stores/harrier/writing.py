@@ -73,8 +73,13 @@ class Writing(BasePydanticVectorStore):
         """Return the last transformation for a pipeline without an embed model: it stores the nodes that it is given.
 
         ```python
-        IngestionPipeline(transformations=[SentenceSplitter(id_func=node_id), store.as_transformation()])
+        IngestionPipeline(
+            transformations=[SentenceSplitter(id_func=node_id), store.as_transformation()], disable_cache=True
+        )
         ```
+
+        Without `disable_cache`, the pipeline's cache keeps a copy of all nodes at each run, which it never reads. To
+        cache other transformations, leave this one out, and call `store.add(pipeline.run(documents=documents))`.
 
         A pipeline passes only nodes with embeddings to its `vector_store`, and silently omits others. Give it the store
         as `vector_store` as well if a docstore is to replace and delete documents.
