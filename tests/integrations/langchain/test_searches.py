@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +18,7 @@ from langchain_harrier.keywords import where_of
 from langchain_harrier.searching import Searching
 
 from harrier_core import Chunking, Encoder, FilterError, Index, Search, SettingError, VectorStore
+from harrier_core.diversity import diverse
 from harrier_core.filters import Key, meets, parse
 from harrier_core.testing import PROSE, MemoryStore
 
@@ -128,6 +130,30 @@ def test_scores_by_vector(filled: HarrierVectorStore) -> None:
     chosen = filled.max_marginal_relevance_search_with_score_by_vector(vector, k=4, lambda_mult=0.1)
     assert sorted(chosen, key=lambda pair: -pair[1]) == expected
     assert [document for document, _ in chosen] == filled.max_marginal_relevance_search("bread", k=4, lambda_mult=0.1)
+
+
+@pytest.mark.parametrize("name", ["amax_marginal_relevance_search", *(f"a{name}" for name in DIVERSE_BY_VECTOR)])
+def test_diverse_documents_are_chosen_on_a_thread(
+    filled: HarrierVectorStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Comparing all candidates with each other does not hold up the event loop."""
+    threads: list[int] = []
+
+    def recording(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return diverse(*arguments)
+
+    for module in ("harrier_core.reranking", "langchain_harrier.by_vector"):
+        monkeypatch.setattr(f"{module}.diverse", recording, raising=False)
+    query = filled.embeddings.embed_query("bread") if name.endswith("by_vector") else "bread"
+
+    async def searching() -> int:
+        await getattr(filled, name)(query, k=2)
+        return threading.get_ident()
+
+    loop = asyncio.run(searching())
+    assert len(threads) == 1
+    assert loop not in threads
 
 
 def test_search_kwargs(filled: HarrierVectorStore) -> None:
