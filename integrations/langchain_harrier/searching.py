@@ -79,8 +79,8 @@ class Searching(Reading):
     ) -> list[tuple[Document, float]]:
         """Return the k documents nearest to a query with their relevance, from 0 to 1, best first.
 
-        It is the cosine. Raise SettingError if scores are no cosines, as with the modes "keyword" and "hybrid", and with
-        a Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
+        It is the cosine. Raise SettingError if scores are no cosines: those of "keyword", of "hybrid", and of a
+        Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
         """
         _check_relevance("similarity_search_with_relevance_scores", kwargs)
         return super().similarity_search_with_relevance_scores(query, k, **kwargs)

@@ -288,12 +288,11 @@ def paced(
     said = json.loads(other[1].described)
     said["data"][0]["harrier"] |= {"max_bytes": 2**24, "max_texts": 256}
 
-    def make(speed_: float, turns_: AbstractContextManager[Any]) -> AbstractContextManager[str]:
-        class Paced(_Paced, other[1]):  # type: ignore[name-defined,misc]
-            described = json.dumps(said).encode()
-            speed, turns, row = speed_, turns_, encoder.encode_documents(["a"]).tobytes()
+    row = encoder.encode_documents(["a"]).tobytes()
 
-        return answering(Paced)
+    def make(speed: float, turns: AbstractContextManager[Any]) -> AbstractContextManager[str]:
+        own = {"described": json.dumps(said).encode(), "speed": speed, "turns": turns, "row": row}
+        return answering(type("Paced", (_Paced, other[1]), own))
 
     return make
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from llama_index.vector_stores.harrier.nodes import is_listed
@@ -14,21 +14,12 @@ from harrier_core import Index, Match
 from harrier_core.options import Options
 
 if TYPE_CHECKING:
-    from llama_index.vector_stores.harrier.filters import Where
+    from llama_index.vector_stores.harrier.queries import Asked
 
 _DEEPER = 4  # how much deeper the next search is, if the last one found too few of the nodes
 _PART = 500  # nodes that are read at once, to learn their kinds
 
 Search = Callable[[dict[str, Any]], list[Match]]
-
-
-class Query(Protocol):
-    """The part of a query that a restriction needs."""
-
-    text: str | None
-    vector: Sequence[float] | None
-    where: Where | None
-    options: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +45,7 @@ class Restriction:
                 listed.add(stored.chunk.record_id)
         return cls(ids, others=not ids.isdisjoint(listed))
 
-    def matches(self, index: Index, query: Query, search: Search) -> list[Match]:
+    def matches(self, index: Index, query: Asked, search: Search) -> list[Match]:
         """Return the best of these nodes: of a search that is deep enough, or by comparing each, if they are few."""
         options = Options(where=None, **query.options)
         needed = replace(options, mode="dense", keyword_weight=None).depth
@@ -75,7 +66,7 @@ class Restriction:
     def _includes(self, match: Match) -> bool:
         return match.record_id in self.ids or (self.others and not is_listed(match))
 
-    def _compared(self, index: Index, query: Query, needed: int) -> list[Match]:
+    def _compared(self, index: Index, query: Asked, needed: int) -> list[Match]:
         vector = query.vector
         given = index.encoder.encode_queries([query.text or ""])[0] if vector is None else vector
         unit = np.asarray(given, dtype=np.float32)

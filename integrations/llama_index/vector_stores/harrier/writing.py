@@ -35,7 +35,7 @@ class Writing(BasePydanticVectorStore):
     _index: Index = PrivateAttr()
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Store nodes, and return the id of each. Those that cannot be stored raise an error afterwards, or a warning."""
+        """Store nodes, and return the id of each. Those that cannot be stored then cause an error or a warning."""
         try:
             index, records = self._ready(nodes)
             report = index.ingest(records)
