@@ -75,11 +75,13 @@ async def tokenizer_of(server: Server, model: str) -> bytes:
     return response.content
 
 
-async def encoded_by(server: Server, described: Described, texts: Sequence[str], role: Mapping[str, str]) -> Encoded:
-    """Return the vectors of one request."""
+async def encoded_by(
+    server: Server, described: Described, texts: Sequence[str], role: Mapping[str, str], *, splits: bool = False
+) -> Encoded:
+    """Return the vectors of one request. splits: raise TimedOut if it takes too long."""
     headers = {"Content-Type": "application/json", "Harrier-Space": described.space.digest}
     try:
-        response = await server.ask("POST", "/v1/embeddings", _body(described, texts, role), headers)
+        response = await server.ask("POST", "/v1/embeddings", _body(described, texts, role), headers, splits=splits)
     except ServerRefused as refused:
         raise _translated(refused, described, len(texts)) from None
     try:

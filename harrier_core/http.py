@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import urllib.request
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from harrier_core.embedder import closed
 from harrier_core.errors import ServerRefused, ServerUnavailable
@@ -29,6 +32,11 @@ _PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the sa
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
 _LONGEST = 2_000  # characters of a server's message
+_NO_PROXIES = {"http://": None, "https://": None, "all://": None}  # instead of those from the environment
+
+
+class TimedOut(ServerUnavailable):
+    """The server did not answer in time."""
 
 
 class Loop:
@@ -94,6 +102,9 @@ class Server:
         """Create it. timeout: seconds per attempt. retry_for: seconds for which attempts are repeated."""
         self.url = url
         self.loop = loop
+        self._loopback = _is_loopback(urlsplit(url).hostname or "")
+        proxy = None if self._loopback else _proxy_of(url)
+        self._named = f"the server at {url}" + (f", through the proxy {proxy}," if proxy else "")
         self._key = api_key
         self._timeout = timeout
         self._retry_for = retry_for
@@ -118,38 +129,41 @@ class Server:
         self._under_way.discard(future)  # without the lock, which `close` may hold on this thread
 
     async def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        splits: bool = False,
     ) -> httpx.Response:
         """Return a successful response.
 
         Raise ServerUnavailable if no response arrives in time, and ServerRefused if the server refuses the request.
+        splits: raise TimedOut if one attempt takes too long, because the caller can ask for less.
         """
-        import httpx
-
         until: float | None = None  # set at the first failure, because the attempt itself may take long
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        timed_out = False
         while True:
             pause: float | None = None
             busy = False
-            try:
-                response = await self._opened().request(method, path, content=body, headers=with_trace(headers))
-            except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-                # Its message may contain a header, and so the key.
-                raise ServerUnavailable(
-                    f"the server at {self.url} cannot be queried ({type(error).__name__}); check its address and key"
-                ) from None
-            except httpx.TransportError as error:
-                said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                failed = ServerUnavailable(f"the server at {self.url} cannot be reached ({said})")
+            answer = await self._attempt(method, path, body, headers)
+            if isinstance(answer, ServerUnavailable):
+                failed = answer
+                if isinstance(answer, TimedOut) and splits:
+                    raise failed
+                if isinstance(answer, TimedOut) and not timed_out:
+                    timed_out, until = True, None  # it may last longer than `retry_for`, and gets another attempt
+            elif answer.is_success:
+                self._away = False
+                return answer
             else:
-                if response.is_success:
-                    self._away = False
-                    return response
-                refused = _refused(self.url, response)
-                if response.status_code not in _PASSING:
+                refused = _refused(self._named, answer)
+                if answer.status_code not in _PASSING:
                     raise refused
-                failed, busy = ServerUnavailable(str(refused)), response.status_code == _BUSY
-                pause = _told_to_wait(response)
+                failed, busy = ServerUnavailable(str(refused)), answer.status_code == _BUSY
+                pause = _told_to_wait(answer)
             wait = max(backoff.pause(), pause or 0.0)
             now = monotonic()
             until = now + self._retry_for if until is None else until
@@ -159,6 +173,24 @@ class Server:
                 self._away = True
                 log.warning("%s; trying again for %.0f s", failed, until - now)
             await asyncio.sleep(wait)
+
+    async def _attempt(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> httpx.Response | ServerUnavailable:
+        """Return the response, or the error if there is none. Raise ServerUnavailable if there can never be one."""
+        import httpx
+
+        try:
+            return await self._opened().request(method, path, content=body, headers=with_trace(headers))
+        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            # Its message may contain a header, and so the key.
+            raise ServerUnavailable(
+                f"{self._named} cannot be queried ({type(error).__name__}); check its address and key"
+            ) from None
+        except httpx.TransportError as error:
+            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            kind = TimedOut if isinstance(error, httpx.ReadTimeout) else ServerUnavailable
+            return kind(f"{self._named} cannot be reached ({said})")
 
     def _opened(self) -> httpx.AsyncClient:
         import httpx
@@ -173,6 +205,7 @@ class Server:
                 headers=headers,
                 timeout=httpx.Timeout(self._timeout, pool=None),  # a request that waits for others has not begun
                 limits=limits,
+                mounts=_NO_PROXIES if self._loopback else None,
                 follow_redirects=False,
             )
             self.loop.clients.add(self._client)
@@ -193,7 +226,23 @@ class Server:
         return client
 
 
-def _refused(url: str, response: httpx.Response) -> ServerRefused:
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the host and port of the proxy that the environment names for a server, without its password."""
+    parts, proxies = urlsplit(url), urllib.request.getproxies()
+    named = proxies.get(parts.scheme) or proxies.get("all")
+    if not named or urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urlsplit(named if "://" in named else f"//{named}").netloc.rpartition("@")[2]
+
+
+def _refused(named: str, response: httpx.Response) -> ServerRefused:
     """Return the error for a refusal, with the message of a server that answers in OpenAI's form."""
     try:
         error = response.json()["error"]
@@ -202,7 +251,7 @@ def _refused(url: str, response: httpx.Response) -> ServerRefused:
         error, message, code = {}, f"HTTP status {response.status_code}", None
     problems = error.get("problems") if isinstance(error, dict) else None
     listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []
-    return ServerRefused(f"the server at {url} refused: {printable(message)}", response.status_code, code, listed)
+    return ServerRefused(f"{named} refused: {printable(message)}", response.status_code, code, listed)
 
 
 def printable(said: str) -> str:

@@ -6,8 +6,10 @@ import asyncio
 import os
 import re
 import sys
+import weakref
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,10 +27,10 @@ from harrier_core.errors import (
     raise_problems,
 )
 from harrier_core.extras import require
-from harrier_core.http import Server, use_loop
+from harrier_core.http import Server, TimedOut, use_loop
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
-from harrier_core.shared import Held
+from harrier_core.shared import Held, Lease, ProcessLock
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
 from harrier_core.texts import listed, unusable
@@ -38,11 +40,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Seconds of work in one request, so that an answer does not take long.
-_MOST_TEXTS, _SECONDS = 256, 10.0
+# Seconds of work in one request: the server takes the requests of one caller in turn with those of others.
+_MOST_TEXTS, _SECONDS, _LEAST_SECONDS = 256, 2.0, 0.01
 _AT_ONCE = 8  # concurrent requests of one call
+_CALLERS = 4  # that may share the server before a request of such a size takes longer than the timeout
+_HALVINGS = 2  # of a request that took longer nevertheless
 _KEY = re.compile("[!-~]+")  # no other characters are allowed in a header
 KEY_VARIABLE = "HARRIER_API_KEY"
+
+_opening = ProcessLock()
 
 
 class RemoteEncoder(Embedder, Closing):
@@ -67,8 +73,8 @@ class RemoteEncoder(Embedder, Closing):
 
         model: its name there, if the server must have this one. api_key: the server's key, by default HARRIER_API_KEY
         from the environment. task: what queries are encoded for unless a call says otherwise. timeout: seconds per
-        attempt. retry_for: seconds for which a request is repeated while the server cannot be reached, is busy, or
-        restarts.
+        attempt; several texts that take longer are sent again in parts. retry_for: seconds for which a request is
+        repeated while the server cannot be reached, is busy, or restarts.
         """
         _refuse_address(url)
         key = (os.environ.get(KEY_VARIABLE) or None) if api_key is None else api_key
@@ -85,7 +91,7 @@ class RemoteEncoder(Embedder, Closing):
         self._task = task
         self._timeout = timeout
         self._retry_for = retry_for
-        self._pace = Pace(_SECONDS)
+        self._pace = Pace(max(min(_SECONDS, timeout / (_CALLERS * _AT_ONCE)), _LEAST_SECONDS))
         self._most_bytes = sys.maxsize  # of texts in a request, if less than the server's limit gets through
         self._held = Held()
         self._server: Server | None = None
@@ -123,24 +129,30 @@ class RemoteEncoder(Embedder, Closing):
             return Encoded(np.empty((0, described.space.dimensions), np.float32), [])
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def part(given: Sequence[tuple[str, int]]) -> Encoded:
+        async def part(given: Sequence[tuple[str, int]], halvings: int = _HALVINGS) -> Encoded:
             size = sum(each for _, each in given)
+            splits = len(given) > 1 and halvings > 0
             try:
                 async with turns:
                     begun = perf_counter()
-                    encoded = await encoded_by(server, described, [text for text, _ in given], role)
+                    encoded = await encoded_by(server, described, [text for text, _ in given], role, splits=splits)
+            except TimedOut:  # the server is slower than it was, or busy
+                halvings -= 1
             except ServerRefused as refused:
                 if refused.status != 413:
                     raise
+                if len(given) == 1:
+                    reason = (
+                        f"is too long for the server at {self._url}, or for a proxy in front of it (HTTP status 413)"
+                    )
+                    raise TextTooLong([Problem(0, TextTooLong, reason)]) from None
+                # The server or a proxy accepts less than it announced, now and from now on.
+                self._most_bytes = min(self._most_bytes, size // 2)
             else:
                 self._pace.encoded(size, begun)
                 return encoded
-            if len(given) == 1:
-                reason = f"is too long for the server at {self._url}, or for a proxy in front of it (HTTP status 413)"
-                raise TextTooLong([Problem(0, TextTooLong, reason)])
-            # The server or a proxy accepts less than it announced, now and from now on.
-            self._most_bytes = min(self._most_bytes, size // 2)
-            return await encoded_in_parts(given, [1] * len(given), -(-len(given) // 2), part)
+            half = partial(part, halvings=halvings)
+            return await encoded_in_parts(given, [1] * len(given), -(-len(given) // 2), half)
 
         most = min(self._pace.most, self._most_bytes, room_of(described, role))
         least = -(-most // min(_MOST_TEXTS, described.max_texts))
@@ -173,6 +185,11 @@ class RemoteEncoder(Embedder, Closing):
         return self._model or self._description.name
 
     @property
+    def model(self) -> str | None:
+        """The model's name as it was given, which needs no answer of the server."""
+        return self._model
+
+    @property
     def _traced_as(self) -> str:
         return self._model or (self._described.name if self._described else self._url)  # without asking the server
 
@@ -203,18 +220,32 @@ class RemoteEncoder(Embedder, Closing):
         return self._described
 
     def _opened(self) -> Server:
-        lease = self._held.lease("loop")
-        if self._server is None or lease is None or lease.inherited:  # a forked child gets its own connections
-            require("a RemoteEncoder", "httpx", extra="remote")
-            self._refuse_if_closed()
-            loop = self._held.take("loop", use_loop)
-            self._server = server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
-            if self._closed:  # meanwhile, by another thread
-                server.close()
-                self._held.release()
-                raise closed()
+        server = self._in_use()
+        if server is not None:
             return server
-        return self._server
+        require("a RemoteEncoder", "httpx", extra="remote")
+        with _opening:  # otherwise two threads would open connections, and nobody would close those of one
+            server = self._in_use()
+            if server is None:
+                self._refuse_if_closed()
+                self._server = server = self._connected()
+        if self._closed:  # meanwhile, by another thread
+            server.close()
+            self._held.release()
+            raise closed()
+        return server
+
+    def _in_use(self) -> Server | None:
+        """Return the server, unless it is not open yet; a forked child gets its own connections."""
+        lease = self._held.lease("loop")
+        return None if lease is None or lease.inherited else self._server
+
+    def _connected(self) -> Server:
+        loop = self._held.take("loop", use_loop)
+        server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
+        lease = self._held.lease("loop")
+        weakref.finalize(self, _close, server, lease).atexit = False
+        return server
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
@@ -233,9 +264,9 @@ class RemoteEncoder(Embedder, Closing):
     def close(self) -> None:
         """Close the connections; calls under way end in EncoderClosed."""
         self._closed = True
-        lease, server = self._held.lease("loop"), self._server
+        server = self._in_use()
         self._server = None
-        if lease is not None and server is not None and not lease.inherited:
+        if server is not None:
             server.close()
         self._held.release()
 
@@ -249,6 +280,12 @@ class RemoteEncoder(Embedder, Closing):
     def __repr__(self) -> str:
         model = "" if self._model is None else f", {self._model!r}"
         return f"RemoteEncoder({self._url!r}{model})"
+
+
+def _close(server: Server, lease: Lease[Any] | None) -> None:
+    """Close the connections of a RemoteEncoder that was collected, unless they are those of a parent process."""
+    if lease is not None and not lease.inherited:
+        server.close()
 
 
 def _result(future: Future[T]) -> T:

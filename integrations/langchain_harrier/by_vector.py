@@ -7,8 +7,7 @@ from typing import Any, Unpack
 
 from langchain_core.documents import Document
 
-from harrier_core import Match
-from harrier_core.diversity import diverse
+from harrier_core import Diverse, Match
 from langchain_harrier.keywords import Near, NearPages, options_of
 from langchain_harrier.reading import Reading, afound, found
 
@@ -54,8 +53,7 @@ class SearchingByVector(Reading):
     ) -> list[Document]:
         """Return what `max_marginal_relevance_search` returns, for the vector of a query."""
         options = options_of("max_marginal_relevance_search_by_vector", kwargs, Near, "fetch_k", "lambda_mult")
-        among = self._nearest(embedding, max(k, fetch_k), options, with_vectors=True)
-        return self._documents(diverse(among, k, lambda_mult))
+        return self._documents(self._nearest(embedding, k, options | _diverse(k, fetch_k, lambda_mult)))
 
     async def amax_marginal_relevance_search_by_vector(  # type: ignore[override]
         self,
@@ -67,8 +65,7 @@ class SearchingByVector(Reading):
     ) -> list[Document]:
         """Return what `max_marginal_relevance_search_by_vector` returns, without blocking the event loop."""
         options = options_of("amax_marginal_relevance_search_by_vector", kwargs, Near, "fetch_k", "lambda_mult")
-        among = await self._anearest(embedding, max(k, fetch_k), options, with_vectors=True)
-        return self._documents(diverse(among, k, lambda_mult))
+        return self._documents(await self._anearest(embedding, k, options | _diverse(k, fetch_k, lambda_mult)))
 
     def max_marginal_relevance_search_with_score_by_vector(
         self,
@@ -82,8 +79,7 @@ class SearchingByVector(Reading):
         options = options_of(
             "max_marginal_relevance_search_with_score_by_vector", kwargs, Near, "fetch_k", "lambda_mult"
         )
-        among = self._nearest(embedding, max(k, fetch_k), options, with_vectors=True)
-        return self._scored(diverse(among, k, lambda_mult))
+        return self._scored(self._nearest(embedding, k, options | _diverse(k, fetch_k, lambda_mult)))
 
     async def amax_marginal_relevance_search_with_score_by_vector(
         self,
@@ -97,19 +93,17 @@ class SearchingByVector(Reading):
         options = options_of(
             "amax_marginal_relevance_search_with_score_by_vector", kwargs, Near, "fetch_k", "lambda_mult"
         )
-        among = await self._anearest(embedding, max(k, fetch_k), options, with_vectors=True)
-        return self._scored(diverse(among, k, lambda_mult))
+        return self._scored(await self._anearest(embedding, k, options | _diverse(k, fetch_k, lambda_mult)))
 
-    def _nearest(
-        self, embedding: Sequence[float], k: int, options: Mapping[str, Any], *, with_vectors: bool = False
-    ) -> list[Match]:
-        return _first(found(lambda: self.index.search_vectors([embedding], k, with_vectors=with_vectors, **options)))
+    def _nearest(self, embedding: Sequence[float], k: int, options: Mapping[str, Any]) -> list[Match]:
+        return _first(found(lambda: self.index.search_vectors([embedding], k, **options)))
 
-    async def _anearest(
-        self, embedding: Sequence[float], k: int, options: Mapping[str, Any], *, with_vectors: bool = False
-    ) -> list[Match]:
-        searching = self.index.asearch_vectors([embedding], k, with_vectors=with_vectors, **options)
-        return _first(await afound(searching))
+    async def _anearest(self, embedding: Sequence[float], k: int, options: Mapping[str, Any]) -> list[Match]:
+        return _first(await afound(self.index.asearch_vectors([embedding], k, **options)))
+
+
+def _diverse(k: int, fetch_k: int, relevance: float) -> dict[str, Any]:
+    return {"rerank": Diverse(relevance), "among": max(k, fetch_k)}
 
 
 def _first(matches: list[list[Match]]) -> list[Match]:

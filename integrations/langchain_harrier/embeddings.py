@@ -11,7 +11,7 @@ from langchain_core.utils import from_env
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from harrier_core import CachedEncoder, Embedder, Encoder, SettingError, Task
+from harrier_core import CachedEncoder, Embedder, Encoder, RemoteEncoder, SettingError, Task
 from harrier_core.blanks import BlanksLast
 from harrier_core.choosing import AnyEncoder, encoder_of, no_model
 from harrier_core.tasks import DEFAULT_TASK
@@ -126,7 +126,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
     @property
     def model_name(self) -> str:
-        """The model, under HuggingFaceEmbeddings' name for it."""
+        """The model, under HuggingFaceEmbeddings' name for it; empty for that of a RemoteEncoder without a `model`."""
         return self.model
 
     @field_validator("model", "device", "dtype", mode="before")
@@ -229,8 +229,14 @@ class HarrierEmbeddings(BaseModel, Verbs):
 def _settings_of(embedder: Embedder) -> dict[str, Any]:
     """Return the settings of an embedder; if it is not an Encoder, those that it has in common with Encoders."""
     nothing = dict.fromkeys(set(HarrierEmbeddings.model_fields) - {*_HELD, *_OWN})
-    own = embedder.settings or {"model": embedder.name, "on_overflow": embedder.on_overflow}
+    own = embedder.settings or {"model": _model_of(embedder), "on_overflow": embedder.on_overflow}
     return {**nothing, **own}
+
+
+def _model_of(embedder: Embedder) -> str:
+    """Return the model's name; of a RemoteEncoder only if it has been given one, so that no server is asked."""
+    made_by = embedder.uncached
+    return made_by.model or "" if isinstance(made_by, RemoteEncoder) else embedder.name
 
 
 def _encoder_of(embedder: Embedder, remedy: str) -> Encoder:

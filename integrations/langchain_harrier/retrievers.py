@@ -70,8 +70,8 @@ class HarrierRetriever(BaseRetriever):
     index: Index
     k: int = Field(default=5, ge=1)
     task: str | Task | None = None
-    where: dict[str, Any] | None = None
-    filter: dict[str, Any] | None = None
+    where: dict[Any, Any] | None = None  # dict[str, ...] would make a str of a `harrier_core.filters.Key`
+    filter: dict[Any, Any] | None = None
     mode: Mode = "dense"
     keyword_weight: float | None = None
     rerank: Annotated[Reranker | Diverse | None, SkipValidation] = None  # the Index has its own error for it

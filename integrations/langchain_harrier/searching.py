@@ -79,8 +79,8 @@ class Searching(Reading):
     ) -> list[tuple[Document, float]]:
         """Return the k documents nearest to a query with their relevance, from 0 to 1, best first.
 
-        It is the cosine, or the score of "hybrid". Raise SettingError if scores are not from 0 to 1, as with "keyword"
-        and a Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
+        It is the cosine. Raise SettingError if scores are no cosines: those of "keyword", of "hybrid", and of a
+        Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
         """
         _check_relevance("similarity_search_with_relevance_scores", kwargs)
         return super().similarity_search_with_relevance_scores(query, k, **kwargs)
@@ -135,15 +135,15 @@ def _asks(query: str, stacklevel: int = 3) -> bool:
 
 
 def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
-    """Raise SettingError if the scores of a search are on another scale: a threshold would be meaningless."""
+    """Raise SettingError if the scores of a search are no cosines: the same threshold would mean something else."""
     refuse_unknown(method, given, AskedPages.__annotations__)
     if not isinstance(given.get("rerank"), Diverse | None):
-        whose = "a Reranker's score"
+        score = "a Reranker's score"
     elif given.get("mode") == "keyword":
-        whose = "a BM25 score"
+        score = "a BM25 score"
     elif given.get("mode") == "hybrid":
-        whose = "a fused score"
+        score = "the score of mode='hybrid'"
     else:
         return
     instead = method.replace("relevance_scores", "score")
-    raise SettingError(f"{method} returns relevance scores from 0 to 1, which {whose} is not; use {instead}")
+    raise SettingError(f"{method} returns cosines, not {score}; use {instead}")

@@ -121,13 +121,17 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         self.index = index_of(index, embedding, store, chunking, place)
         self.positions = positions
         self._on_rejected = checked_choice(on_rejected)
+        self._embeddings: HarrierEmbeddings | None = None
         if pre_delete_collection or force_recreate:
             self.index.drop()
 
     @property
     def embeddings(self) -> HarrierEmbeddings:
         """Embeddings that use the index's own encoder, in its space."""
-        return HarrierEmbeddings.from_encoder(self.index.encoder)
+        made = self._embeddings
+        if made is None or made.embedder is not self.index.encoder:  # LangChain reads it at every call
+            self._embeddings = made = HarrierEmbeddings.from_encoder(self.index.encoder)
+        return made
 
     @classmethod
     def from_existing_collection(

@@ -18,7 +18,7 @@ from langgraph.store.memory import InMemoryStore
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from harrier_core import Encoder, EncoderClosed, Index, SettingError, TextTooLong
+from harrier_core import CachedEncoder, Encoder, EncoderClosed, Index, RemoteEncoder, SettingError, TextTooLong
 from harrier_core.testing import MemoryStore
 
 BREAD = Document(id="bread", page_content="Bread rises because of yeast.", metadata={"year": 2021})
@@ -122,6 +122,29 @@ def test_a_vector_store(embedder: Elsewhere) -> None:
     assert vector_store.similarity_search("bread yeast") == [RIVER]
     again = HarrierVectorStore.from_documents([BREAD], vector_store.embeddings, store=MemoryStore())
     assert again.index.encoder is embedder
+
+
+@pytest.mark.parametrize("named", [None, "harrier-270m"])
+def test_no_server_is_asked_for_a_retriever(named: str | None) -> None:
+    """LangChain reads `embeddings` to make one, and at each of its searches, for a name in traces."""
+    remote = RemoteEncoder("http://127.0.0.1:9", named, retry_for=0)  # where nothing listens
+    for embedder in (remote, CachedEncoder(remote, InMemoryByteStore())):
+        vector_store = HarrierVectorStore(Index(MemoryStore(), embedder))
+        assert vector_store.as_retriever().tags == ["HarrierVectorStore", "HarrierEmbeddings"]
+        embeddings = vector_store.embeddings
+        assert embeddings is vector_store.embeddings
+        assert embeddings.index_encoder is embedder
+        assert embeddings.model_name == (named or "")
+        assert HarrierEmbeddings(**embeddings.model_dump()).index_encoder is embedder
+    remote.close()
+
+
+def test_embeddings_of_an_index_that_changes_its_model(encoder: Encoder, embedder: Elsewhere) -> None:
+    """They are always those of its current encoder."""
+    vector_store = HarrierVectorStore(Index(MemoryStore(), encoder))
+    before = vector_store.embeddings
+    vector_store.index.encoder = embedder
+    assert [before.index_encoder, vector_store.embeddings.index_encoder] == [encoder, embedder]
 
 
 def test_langgraphs_store(embedder: Elsewhere) -> None:

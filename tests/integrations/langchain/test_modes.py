@@ -102,13 +102,11 @@ def test_relevance(filled: HarrierVectorStore, name: str) -> None:
 
     assert len(found(rerank=Diverse(0.5))) == 4
     score = name.replace("relevance_scores", "score")
-    with pytest.raises(
-        SettingError, match=f"{name} returns relevance scores from 0 to 1, which a BM25 score is not; use {score}"
-    ):
+    with pytest.raises(SettingError, match=f"{name} returns cosines, not a BM25 score; use {score}"):
         found(mode="keyword")
-    with pytest.raises(SettingError, match="which a fused score is not"):
+    with pytest.raises(SettingError, match="returns cosines, not the score of mode='hybrid'; use"):
         found(mode="hybrid")
-    with pytest.raises(SettingError, match="which a Reranker's score is not"):
+    with pytest.raises(SettingError, match="returns cosines, not a Reranker's score; use"):
         found(rerank=Longest())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +18,7 @@ from langchain_harrier.keywords import where_of
 from langchain_harrier.searching import Searching
 
 from harrier_core import Chunking, Encoder, FilterError, Index, Search, SettingError, VectorStore
+from harrier_core.diversity import diverse
 from harrier_core.filters import Key, meets, parse
 from harrier_core.testing import PROSE, MemoryStore
 
@@ -130,6 +132,30 @@ def test_scores_by_vector(filled: HarrierVectorStore) -> None:
     assert [document for document, _ in chosen] == filled.max_marginal_relevance_search("bread", k=4, lambda_mult=0.1)
 
 
+@pytest.mark.parametrize("name", ["amax_marginal_relevance_search", *(f"a{name}" for name in DIVERSE_BY_VECTOR)])
+def test_diverse_documents_are_chosen_on_a_thread(
+    filled: HarrierVectorStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Comparing all candidates with each other does not hold up the event loop."""
+    threads: list[int] = []
+
+    def recording(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return diverse(*arguments)
+
+    for module in ("harrier_core.reranking", "langchain_harrier.by_vector"):
+        monkeypatch.setattr(f"{module}.diverse", recording, raising=False)
+    query = filled.embeddings.embed_query("bread") if name.endswith("by_vector") else "bread"
+
+    async def searching() -> int:
+        await getattr(filled, name)(query, k=2)
+        return threading.get_ident()
+
+    loop = asyncio.run(searching())
+    assert len(threads) == 1
+    assert loop not in threads
+
+
 def test_search_kwargs(filled: HarrierVectorStore) -> None:
     """A retriever passes on every keyword of a search."""
     kept = filled.as_retriever(search_kwargs={"score_threshold": 0.3, "k": 4, "filter": {"metadata.lang": "en"}})
@@ -140,6 +166,22 @@ def test_search_kwargs(filled: HarrierVectorStore) -> None:
     assert [each.id for each in own.invoke("bread yeast")] == ["2"]
     assert own.invoke("bread yeast", score_threshold=0.999) == []
     assert HarrierRetriever(index=filled.index, score_threshold=1.1).invoke("bread") == []
+
+
+def test_keys_of_a_retriever(vector_store: HarrierVectorStore) -> None:
+    """A Key stays one: no dot in it leads into a dict."""
+    vector_store.add_texts(["bread", "yeast"], [{"a.b": 1}, {"a": {"b": 1}}], ids=["name", "path"])
+
+    def found(**how: Any) -> set[str | None]:
+        own = HarrierRetriever(index=vector_store.index, **how)
+        kept = vector_store.as_retriever(search_kwargs=how)
+        assert own.invoke("bread") == kept.invoke("bread") == asyncio.run(own.ainvoke("bread"))
+        return {each.id for each in own.invoke("bread")}
+
+    for name in ("where", "filter"):
+        assert found(**{name: {Key("a.b"): 1}}) == {"name"}
+        assert found(**{name: {"$or": [{Key("a.b"): 1}]}}) == {"name"}
+        assert found(**{name: {"a.b": 1}}) == {"name", "path"}
 
 
 @pytest.mark.parametrize(

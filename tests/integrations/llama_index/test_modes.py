@@ -134,10 +134,6 @@ def test_errors_of_keyword_search(store: HarrierVectorStore, encoder: Encoder, m
     vector = encoder.encode_queries([QUERY])[0].tolist()
     with pytest.raises(SettingError, match=f"mode '{mode}' needs the words of the query; pass query_str"):
         store.query(asked(mode, None, query_embedding=vector))
-    with pytest.raises(
-        SettingError, match=f"mode '{mode}' applies to searches of all nodes; omit mode '{mode}' or node_ids"
-    ):
-        store.query(asked(mode, node_ids=["one"]))
     with pytest.raises(SettingError, match="rerank needs the words of the query"):
         store.query(asked("default", None, query_embedding=vector), rerank=Longest())
     with pytest.raises(SettingError, match="rerank and among cannot be used with mode 'mmr'"):

@@ -14,7 +14,7 @@ from llama_index.core.graph_stores import SimplePropertyGraphStore
 from llama_index.core.graph_stores.types import KG_NODES_KEY, EntityNode
 from llama_index.core.llms import MockLLM
 from llama_index.core.memory import VectorMemoryBlock
-from llama_index.core.schema import BaseNode, MetadataMode, TextNode, TransformComponent
+from llama_index.core.schema import BaseNode, IndexNode, MetadataMode, TextNode, TransformComponent
 from llama_index.core.storage.storage_context import StorageContext
 from llama_index.vector_stores.harrier import HarrierVectorStore
 
@@ -148,9 +148,22 @@ def test_blank_nodes(encoder: Encoder) -> None:
         )
     assert {node.node_id for node in store.get_nodes()} == {"0", "1", "2", "4", "5"}
     with pytest.warns(InputWarning):
-        assert asyncio.run(store.async_add(blank_among_others())) == ["0", "1", "2", "4", "5"]
+        assert asyncio.run(store.async_add(blank_among_others())) == [f"{n}" for n in range(6)]
     with pytest.raises(ValueError, match="on_rejected"):
         HarrierVectorStore(Index(MemoryStore(), encoder), on_rejected="ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("override", [False, True])
+@pytest.mark.parametrize("use_async", [False, True])
+def test_ids_of_nodes_beside_a_blank_one(encoder: Encoder, override: bool, use_async: bool) -> None:
+    """Each node that an index keeps is under its own id, although one of them was skipped."""
+    store = HarrierVectorStore(Index(MemoryStore(), encoder), on_rejected="warn")
+    nodes = [IndexNode(id_=f"{n}", text=" " if n == 0 else f"text {n}", index_id=f"{n}") for n in range(3)]
+    context = StorageContext.from_defaults(vector_store=store)
+    options: Any = {"embed_model": store.embed_model, "store_nodes_override": override, "use_async": use_async}
+    with pytest.warns(InputWarning, match="node '0' has a text that is empty or blank"):
+        index = VectorStoreIndex(nodes, storage_context=context, **options)
+    assert index.index_struct.nodes_dict == {"0": "0", "1": "1", "2": "2"}
 
 
 def test_an_index_over_a_cache(encoder: Encoder) -> None:

@@ -223,8 +223,6 @@ def test_conflicting_options(encoder: Encoder) -> None:
     store = filled(MemoryStore(), encoder)
     with pytest.raises(SettingError, match="offset cannot be used with mode 'mmr'"):
         store.query(asked(mode=VectorStoreQueryMode.MMR), offset=1)
-    with pytest.raises(SettingError, match="expand applies to searches of all nodes"):
-        store.query(asked(node_ids=["1"]), expand=1)
     wrong: list[dict[str, Any]] = [{"offset": -1}, {"ef": 0}, {"expand": -1}]
     for options in wrong:
         with pytest.raises(SettingError, match=f"{next(iter(options))} must be"):

@@ -261,6 +261,19 @@ def test_a_pipelines_cache_knows_no_store(encoder: Encoder) -> None:
     assert rows(store) == first
 
 
+def test_storing_without_a_growing_cache(encoder: Encoder) -> None:
+    """Neither documented way keeps copies of nodes that are never read."""
+    store = HarrierVectorStore(Index(MemoryStore(), encoder))
+    last = IngestionPipeline(transformations=[splitter(), store.as_transformation()], disable_cache=True)
+    apart = IngestionPipeline(transformations=[splitter()])
+    for _ in range(3):
+        nodes = last.run(documents=documents())
+        store.add(apart.run(documents=documents()))
+    assert last.cache.cache.get_all(last.cache.collection) == {}
+    assert len(apart.cache.cache.get_all(apart.cache.collection)) == 1
+    assert len(rows(store)) == len(nodes)
+
+
 def test_a_transformation_can_be_pickled(words: str, tmp_path: Path) -> None:
     """It includes the store."""
     store = HarrierVectorStore(f"pgvector:{tmp_path}/postgres", embed_model=HarrierEmbedding(words))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import pickle
 import re
+import select
 import signal
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -159,6 +161,51 @@ def test_an_unreachable_server() -> None:
         remote.encode_documents(TEXTS)
 
 
+class _Forward(BaseHTTPRequestHandler):
+    """A proxy that refuses everything."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_for_loopback(server: Serving, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Texts and keys for this machine stay on it, and errors through a proxy name it without its password."""
+
+    class Forward(_Forward):
+        asked: list[str] = []  # noqa: RUF012
+
+    with answering(Forward) as url:
+        monkeypatch.setenv(variable, url.replace("//", "//me:secret@"))
+        for host in ("127.0.0.1", "localhost"):
+            with RemoteEncoder(f"http://{host}:{server.port}", retry_for=5) as remote:
+                remote.encode_documents(["a"])
+        for host in ("127.1.2.3", "[::1]"):
+            remote = RemoteEncoder(f"http://{host}:9", retry_for=0)
+            with remote, pytest.raises(ServerUnavailable) as caught:
+                remote.encode_documents(["a"])
+            assert "proxy" not in str(caught.value)
+        assert Forward.asked == []
+        through = f"the server at http://harrier.test, through the proxy {url.removeprefix('http://')}"
+        with RemoteEncoder("http://harrier.test", retry_for=0) as remote:
+            with pytest.raises(ServerRefused, match=f"^{through}, refused: HTTP status 403$"):
+                remote.encode_documents(["a"])
+            assert Forward.asked == ["http://harrier.test/v1/models"]
+    with (
+        RemoteEncoder("http://harrier.test", retry_for=0) as remote,
+        pytest.raises(ServerUnavailable, match=f"^{through}, cannot be reached"),
+    ):
+        remote.encode_documents(["a"])
+
+
 class _Answering(BaseHTTPRequestHandler):
     """A server that describes a model, and answers requests as a test says."""
 
@@ -211,6 +258,76 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
         with RemoteEncoder(url, retry_for=5) as remote:
             yield remote, Answering
         Answering.held.set()
+
+
+class _Paced(_Answering):
+    """A server that encodes a number of characters per second: one request after the other, or all at once."""
+
+    speed: float
+    turns: AbstractContextManager[Any]
+    row: bytes
+
+    def do_POST(self) -> None:
+        texts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["input"]
+        with self.turns:
+            for text in texts:
+                if select.select([self.connection], [], [], 0)[0]:  # the client has gone
+                    return
+                time.sleep(len(text) / self.speed)
+        data = [{"index": at, "embedding": b64encode(self.row).decode()} for at in range(len(texts))]
+        said = {"data": data, "harrier": {"tokens": [1] * len(texts), "truncated": []}}
+        with suppress(OSError):  # the client has gone
+            self._send(200, json.dumps(said).encode())
+
+
+@pytest.fixture
+def paced(
+    other: tuple[RemoteEncoder, type[_Answering]], encoder: Encoder
+) -> Callable[..., AbstractContextManager[str]]:
+    """Return a function that makes the address of a paced server."""
+    said = json.loads(other[1].described)
+    said["data"][0]["harrier"] |= {"max_bytes": 2**24, "max_texts": 256}
+
+    row = encoder.encode_documents(["a"]).tobytes()
+
+    def make(speed: float, turns: AbstractContextManager[Any]) -> AbstractContextManager[str]:
+        own = {"described": json.dumps(said).encode(), "speed": speed, "turns": turns, "row": row}
+        return answering(type("Paced", (_Paced, other[1]), own))
+
+    return make
+
+
+def test_a_slow_server(paced: Callable[..., AbstractContextManager[str]]) -> None:
+    """The last of the requests that are sent at once is answered in time, though the server takes them in turn."""
+    texts = ["word " * 200] * 1_600
+    with paced(400_000, threading.Lock()) as url, RemoteEncoder(url, timeout=2, retry_for=0) as remote:
+        for count in (30, 60):
+            remote.encode_documents(texts[:count])  # the speed is learnt
+        assert len(remote.encode_documents(texts)) == len(texts)
+
+
+def test_requests_that_take_too_long(paced: Callable[..., AbstractContextManager[str]]) -> None:
+    """They are sent again in halves."""
+    with paced(2_500, nullcontext()) as url, RemoteEncoder(url, timeout=1.5, retry_for=0) as remote:
+        assert len(remote.encode_documents(["word " * 100] * 15)) == 15
+
+
+def test_a_timeout_after_another_failure() -> None:
+    """It is followed by another attempt, although it lasts longer than attempts are repeated for."""
+
+    class Slow(_Busy):
+        asked, times, after = [], 1, "0"
+
+        @property
+        def seconds(self) -> float:  # type: ignore[override]
+            return 1.5 if len(self.asked) == 2 else 0.0
+
+    with (
+        answering(Slow) as url,
+        RemoteEncoder(url, timeout=0.7, retry_for=0.5) as remote,
+        pytest.raises(ServerRefused, match="it must be one that `harrier serve` runs"),
+    ):
+        remote.encode_documents(TEXTS)
 
 
 @pytest.mark.parametrize("wrong", ["json", "keys", "number", "width", "order", "tokens", "header"])
@@ -272,6 +389,51 @@ def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) 
         assert len(loop.clients) == 1
         with pytest.raises(EncoderClosed):
             remote.encode_documents(["a"])
+
+
+def test_collected_without_closing(server: Serving) -> None:
+    """Their connections are closed, although another RemoteEncoder keeps the thread alive."""
+    with RemoteEncoder(server.url) as alive:
+        alive.encode_documents(["a"])
+        clients = alive._held.take("loop", use_loop).clients
+        descriptors = _descriptors()
+        for _ in range(8):
+            RemoteEncoder(server.url).encode_documents(["a"])
+        gc.collect()
+        until = time.monotonic() + 20
+        while (len(clients) > 1 or _descriptors() > descriptors) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert (len(clients), _descriptors()) == (1, descriptors)
+        alive.encode_documents(["a"])
+
+
+def _descriptors() -> int:
+    """Return the number of open sockets of this process; 0 where it cannot be known."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        return 0
+    links = [each for each in folder.iterdir() if each.is_symlink()]
+    return sum(_target(each).startswith("socket:") for each in links)
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # closed meanwhile
+        return ""
+
+
+def test_opened_by_several_threads(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share one set of connections."""
+
+    def slowly() -> Any:
+        time.sleep(0.1)
+        return use_loop()
+
+    monkeypatch.setattr("harrier_core.remote.use_loop", slowly)
+    with RemoteEncoder(server.url) as remote, ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(lambda _: remote._opened(), range(8)))
+        assert len({id(each) for each in opened}) == 1
 
 
 def test_messages_of_the_server(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
@@ -392,8 +554,10 @@ def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     """Return the address of a server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
         threading.Thread(target=other.serve_forever, args=(0.01,)).start()
-        yield f"http://127.0.0.1:{other.server_port}"
-        other.shutdown()
+        try:
+            yield f"http://127.0.0.1:{other.server_port}"
+        finally:
+            other.shutdown()
 
 
 def test_a_busy_server() -> None:

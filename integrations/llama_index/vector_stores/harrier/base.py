@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Never, Unpack
 
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryResult
 from llama_index.embeddings.harrier import HarrierEmbedding
@@ -55,6 +55,8 @@ class HarrierVectorStore(Writing):
     number_key: str | None = Field(
         default=None, description="Key in the metadata of found nodes for the number of their chunk."
     )
+
+    _listed: set[str] = PrivateAttr(default_factory=set)  # ids of nodes that a `Restriction` knows
 
     def __init__(
         self,
@@ -140,7 +142,9 @@ class HarrierVectorStore(Writing):
         cosine; by word it is BM25, and in HYBRID the share of the best possible places, from 0 to 1. alpha of a HYBRID
         query: 1 is the vector alone, 0 the words alone; by default 2/3, and 1/4 if the query has a code, such as a part
         number. Instead of similarity_top_k, hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many
-        the other two; how deep HYBRID looks into either list is up to the Index.
+        the other two; how deep HYBRID looks into either list is up to the Index. node_ids of a query restrict it to
+        these nodes. Those of IndexNodes and ImageNodes alone do not exclude nodes of other kinds: a VectorStoreIndex
+        sends the ids of all that it has.
 
         offset: how many to skip. score_threshold: leave out nodes of a lower similarity. exact: compare all, even if
         there is an index; ef: how many candidates the HNSW index considers. expand: for a record that the Index has
@@ -152,7 +156,7 @@ class HarrierVectorStore(Writing):
         refuse_for_query(wanted, KEYWORDS)
         asked = Asked.of(query, wanted, with_embeddings=self.with_embeddings)
         try:
-            return self._result(asked.matches(self._index))
+            return self._result(asked.matches(self._index, self._listed))
         except StoreMissing:
             return self._result([])
 
@@ -163,7 +167,7 @@ class HarrierVectorStore(Writing):
         refuse_for_query(wanted, KEYWORDS)
         asked = Asked.of(query, wanted, with_embeddings=self.with_embeddings)
         try:
-            matches = await asked.amatches(self._index)
+            matches = await asked.amatches(self._index, self._listed)
         except StoreMissing:
             matches = []
         return await asyncio.to_thread(self._result, matches)

@@ -154,6 +154,12 @@ def _renamed(node: BaseNode, ids: Mapping[str, str]) -> BaseNode:
 # -- and back
 
 
+def is_listed(found: Chunk | Match) -> bool:
+    """Return whether a record's node is of a kind whose ids a VectorStoreIndex keeps: an image or index node."""
+    stored = json.loads(found.metadata.get(_NODE, "null")) or {}
+    return issubclass(_KINDS.get(stored.get("class_name", ""), TextNode), ImageNode | IndexNode)
+
+
 def node_of(found: Chunk | Match, *, number_key: str | None = None) -> BaseNode:
     """Return the node of a record; if the Index has split the record, its text is the passage that was found.
 

@@ -13,7 +13,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 class Storing(TransformComponent):
     """Stores all nodes, with or without embeddings, and returns them unchanged.
 
-    It runs whenever the pipeline does: a cache with the nodes of an earlier run knows nothing about the store.
+    It runs whenever the pipeline does: a cache with the nodes of an earlier run knows nothing about the store. Such a
+    cache grows by all nodes at each run, so the pipeline should have `disable_cache=True`.
     """
 
     store: BasePydanticVectorStore

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
-import numpy as np
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
+from llama_index.vector_stores.harrier.restricting import Restriction
 
-from harrier_core import Diverse, Match, Mode, Reranker, SettingError
-from harrier_core.options import Expand, Options
+from harrier_core import Diverse, Mode, Reranker, SettingError
+from harrier_core.options import Expand
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from harrier_core import Index
+    from harrier_core import Index, Match
 
 # The defaults for maximal marginal relevance in LlamaIndex's own stores.
 _RELEVANCE, _FACTOR = 0.5, 4.0
@@ -57,7 +54,7 @@ class Asked:
 
     text: str | None
     vector: Sequence[float] | None  # without it the Index encodes the text
-    node_ids: Sequence[str] | None  # only these; a VectorStoreIndex sends an empty list with every query
+    node_ids: Sequence[str] | None  # None or an empty list: all nodes
     where: Where | None
     options: dict[str, Any]  # options of a search, under the Index's own names
 
@@ -75,40 +72,30 @@ class Asked:
         options: dict[str, Any] = {"k": _k(query), **near, **least, **words, **chooser}
         return cls(query.query_str, query.query_embedding, query.node_ids, _where(query), options)
 
-    def matches(self, index: Index) -> list[Match]:
-        """Return the matches that an Index finds."""
-        if self.node_ids:
-            vector = index.encoder.encode_queries([self.text or ""])[0] if self.vector is None else self.vector
-            return self._compared(index, vector)
-        if self.vector is not None and self.options["mode"] != "keyword":
-            return index.search_vectors([self.vector], where=self.where, queries=self._queries, **self.options)[0]
-        return index.search(self.text or "", where=self.where, **self.options)
+    def matches(self, index: Index, listed: set[str]) -> list[Match]:
+        """Return the matches that an Index finds. listed: ids of nodes that `Restriction` knows; it adds more."""
+        if not self.node_ids:
+            return self._found(index, self.options)
+        restriction = Restriction.of(self.node_ids, index, listed)
+        return restriction.matches(index, self, lambda options: self._found(index, options))
 
-    async def amatches(self, index: Index) -> list[Match]:
+    async def amatches(self, index: Index, listed: set[str]) -> list[Match]:
         """Return what `matches` returns, without blocking the event loop."""
         if self.node_ids:
-            vector = self.vector
-            if vector is None:
-                vector = (await index.encoder.aencode_queries([self.text or ""]))[0]
-            return await asyncio.to_thread(self._compared, index, vector)
+            return await asyncio.to_thread(self.matches, index, listed)
         if self.vector is not None and self.options["mode"] != "keyword":
             searching = index.asearch_vectors([self.vector], where=self.where, queries=self._queries, **self.options)
             return (await searching)[0]
         return await index.asearch(self.text or "", where=self.where, **self.options)
 
+    def _found(self, index: Index, options: dict[str, Any]) -> list[Match]:
+        if self.vector is not None and options["mode"] != "keyword":
+            return index.search_vectors([self.vector], where=self.where, queries=self._queries, **options)[0]
+        return index.search(self.text or "", where=self.where, **options)
+
     @property
     def _queries(self) -> list[str] | None:
         return None if self.text is None else [self.text]
-
-    def _compared(self, index: Index, vector: ArrayLike) -> list[Match]:
-        """Return the best of certain nodes, by looking at each: an id is not metadata that a store could filter by."""
-        options = Options(where=None, **self.options)
-        unit = np.asarray(vector, dtype=np.float32)
-        unit = unit / max(float(np.linalg.norm(unit)), 1e-12)
-        cosines = ((each, float(each.vector @ unit)) for each in index.read(self.node_ids, self.where))
-        found = (Match(each.chunk, cosine, cosine, each.vector) for each, cosine in cosines)
-        best = heapq.nlargest(options.depth, found, key=lambda match: match.score)
-        return options.chosen(self.text or "", best)
 
 
 def _where(query: VectorStoreQuery) -> Where | None:
@@ -127,9 +114,6 @@ def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranke
         raise SettingError(f"{what} needs the words of the query; pass query_str")
     if query.mode == VectorStoreQueryMode.MMR and wanted.get("offset"):
         raise SettingError("offset cannot be used with mode 'mmr', where each choice depends on the previous ones")
-    if query.node_ids and (wanted.get("expand") or mode != "dense"):
-        what = "expand" if wanted.get("expand") else named
-        raise SettingError(f"{what} applies to searches of all nodes; omit {what} or node_ids")
 
 
 def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:

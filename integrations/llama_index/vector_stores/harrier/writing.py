@@ -35,7 +35,7 @@ class Writing(BasePydanticVectorStore):
     _index: Index = PrivateAttr()
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Store nodes, and return their ids. Those that cannot be stored then raise an error, or cause a warning."""
+        """Store nodes, and return the id of each. Those that cannot be stored then cause an error or a warning."""
         try:
             index, records = self._ready(nodes)
             report = index.ingest(records)
@@ -73,8 +73,13 @@ class Writing(BasePydanticVectorStore):
         """Return the last transformation for a pipeline without an embed model: it stores the nodes that it is given.
 
         ```python
-        IngestionPipeline(transformations=[SentenceSplitter(id_func=node_id), store.as_transformation()])
+        IngestionPipeline(
+            transformations=[SentenceSplitter(id_func=node_id), store.as_transformation()], disable_cache=True
+        )
         ```
+
+        Without `disable_cache`, the pipeline's cache keeps a copy of all nodes at each run, which it never reads. To
+        cache other transformations, leave this one out, and call `store.add(pipeline.run(documents=documents))`.
 
         A pipeline passes only nodes with embeddings to its `vector_store`, and silently omits others. Give it the store
         as `vector_store` as well if a docstore is to replace and delete documents.
@@ -136,7 +141,7 @@ def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, optio
 
 
 def _stored(nodes: Sequence[BaseNode], report: IngestReport, on_rejected: str) -> list[str]:
-    """Return the ids of stored nodes; if some could not be stored, raise an error about them, or warn."""
+    """Return the ids of all nodes; if some could not be stored, raise an error about them, or warn."""
     ids = [node.node_id for node in nodes]
     reasons = dict(report.rejected)
     problems = [Problem(at, InputError, reasons[id_]) for at, id_ in enumerate(ids) if id_ in reasons]
@@ -146,4 +151,4 @@ def _stored(nodes: Sequence[BaseNode], report: IngestReport, on_rejected: str) -
         said = "; ".join(f"node {ids[each.position]!r} {each.reason}" for each in problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         warnings.warn(f"{len(problems)} nodes cannot be stored: {said}{more}", InputWarning, stacklevel=3)
-    return [id_ for id_ in ids if id_ not in reasons]
+    return ids  # one for each node: LlamaIndex pairs them by their order
