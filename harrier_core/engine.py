@@ -181,11 +181,13 @@ class Engine:
 
     def _failed(self, error: Exception) -> DeviceError:
         """Return the error of a pass that failed as a whole, and count it."""
+        first = not self._meter.failing
         self._meter.failed()
         device = self.placement.device
         if is_out_of_memory(error):
             return _caused(DeviceFull(f"the memory of {device} is full; other programs may use it"), error)
-        log.error("a forward pass failed on %s", device, exc_info=error)
+        if first:  # of a device that keeps failing, all others say the same
+            log.error("a forward pass failed on %s", device, exc_info=error)
         said = str(error).partition("\n")[0]  # the rest of torch's is about debugging torch
         return _caused(DeviceFailed(f"a forward pass failed on {device} ({type(error).__name__}: {said})"), error)
 

@@ -66,6 +66,11 @@ class Meter:
         self._retries += 1
         self._tell("retries", 1)
 
+    @property
+    def failing(self) -> int:
+        """How many passes failed since the last one that ran."""
+        return self._failing
+
     def failed(self) -> None:
         """Count a pass that failed."""
         self._failures += 1

@@ -119,8 +119,8 @@ def serve(
                 raise SettingError(f"two indexes are named {called!r}")
             indexes[called] = closing.enter_context(Index(place, encoder))
         app = create_app(encoder, settings, indexes=indexes)
-        loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
-        if not loaded:
+        well = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
+        if not well:
             raise typer.Exit(CANNOT)
         tell("ended")
 

@@ -124,7 +124,10 @@ async def _unrouted(request: Request, error: Exception) -> Response:  # noqa: AR
 
 
 async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
-    """Read the model's files, load it, and encode something in each role, so that the first caller does not wait."""
+    """Read the model's files, load it, and encode something in each role, so that the first caller does not wait.
+
+    Then watch over its device, until this is cancelled or the device fails for good.
+    """
 
     def load() -> Served:
         served = Served.of(encoder, state.settings)
@@ -143,5 +146,10 @@ async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
         state.give_up()
         return
     truncating = Encoder(**{**encoder.settings, "on_overflow": "truncate"})
-    state.loaded = served, Service(encoder, truncating, state.turns, metrics)
+    service = Service(encoder, truncating, state.turns, metrics)
+    state.loaded = served, service
     log.info("serving %s", ", ".join(served.names.listed()))
+    await service.watch()
+    log.error("the device keeps failing, so the server ends")
+    state.failed = "the device failed; see the server's log"
+    state.give_up()

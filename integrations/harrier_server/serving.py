@@ -106,8 +106,8 @@ def share_arenas() -> None:
 def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
     """Serve an application from `create_app` until SIGINT or SIGTERM; then answer pending requests, and return.
 
-    listening: called with the address once the server listens. Return whether it could load the model; if not, it ends
-    without a signal.
+    listening: called with the address once the server listens. Return whether it ended for a signal; it also ends if
+    the model cannot be loaded, or its device fails for good.
     """
     state: State = app.state.harrier
     settings = state.settings

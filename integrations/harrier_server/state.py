@@ -33,7 +33,7 @@ class State:
     views: Mapping[str, View]  # with the same names: what callers may see
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
-    failed: str | None = None  # the message if the model could not be loaded; the log has the reason
+    failed: str | None = None  # the message if the server gave up on the model; the log has the reason
     give_up: Callable[[], None] = lambda: None  # ends the server process
 
     @property
@@ -54,11 +54,11 @@ class State:
     @property
     def trouble(self) -> str | None:
         """Why the server is not ready, or None."""
-        if self.loaded is None:
+        if self.failed is not None or self.loaded is None:
             return self.failed or "the model is still loading"
         if self.under_way.ending:
             return "the server is shutting down"
-        return None if self.service.is_well else "the device is out of memory"
+        return None if self.service.is_well else "the device fails; see the server's log"
 
     def _loaded(self) -> tuple[Served, Service]:
         if self.loaded is None:

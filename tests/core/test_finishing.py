@@ -249,8 +249,9 @@ def test_no_record_is_rejected_because_others_took_the_memory(
     with Encoder(built()) as encoder:
         index = Index(MemoryStore(), encoder)
         index.ingest(records[:5])
-        with monkeypatch.context() as taken, pytest.raises(DeviceFull, match="the memory of cpu is full"):
+        with monkeypatch.context() as taken:
             taken.setattr(Decoder, "launch", full)
-            index.ingest(records)
+            with pytest.raises(DeviceFull, match="the memory of cpu is full"):
+                index.ingest(records)
         report = index.ingest(records)
     assert (report.written, report.unchanged, report.rejected) == (15, 5, [])
