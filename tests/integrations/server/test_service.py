@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pytest
 from harrier_server import Settings, create_app
 from harrier_server.bodies import dumped
 from harrier_server.metrics import Metrics
