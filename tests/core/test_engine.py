@@ -94,6 +94,17 @@ def test_queries_overtake_documents(watched: Watched) -> None:
     assert watched.finish(documents, query) == [[4], [2], [3]]
 
 
+def test_one_query_among_thousands(watched: Watched) -> None:
+    """It runs in the next pass, although another caller's two thousand came first."""
+    many = [watched.submit(*([2, 3] for _ in range(256)), urgent=True, budget=100) for _ in range(8)]
+    one = watched.submit([4, 5], urgent=True, budget=100)
+    watched.go.set()
+    one.result(60)
+    assert 4 in watched.passes[1]
+    assert not any(each.done() for each in many)
+    wait(many)
+
+
 def test_documents_do_not_starve(watched: Watched) -> None:
     """Documents get at least every ninth pass, however many queries there are."""
     documents = watched.submit([2] * 9, [3] * 9)
