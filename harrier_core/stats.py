@@ -23,6 +23,7 @@ class Stats:
     texts: int = 0  # texts that ran; equal texts of a call run once
     tokens: int = 0  # tokens that ran; those of an instruction run once
     passes: int = 0
+    calls: int = 0  # those whose texts began to run
     padding_avoided: int = 0  # how many more it would be if each pass were padded to its longest text
     queue_wait: float = 0.0  # seconds from a call to its first pass, on average
     busy: float = 0.0  # share of the time since loading during which a pass was under way
@@ -83,6 +84,7 @@ class Meter:
             texts=self._texts,
             tokens=self._tokens,
             passes=self._passes,
+            calls=self._calls,
             padding_avoided=self._padding,
             queue_wait=self._waited / max(1, self._calls),
             busy=self._busy / max(1e-9, perf_counter() - self._loaded),

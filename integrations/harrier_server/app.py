@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from harrier_server.guarding import Guard
 from harrier_server.mcp import Assistants
 from harrier_server.metrics import Metrics
 from harrier_server.model import Served
+from harrier_server.queued import Queued
 from harrier_server.refusals import Refusal
 from harrier_server.routes import Routes, answer
 from harrier_server.service import Service
@@ -54,8 +56,12 @@ def create_app(
     settings = settings or Settings(name_of(encoder))
     limits, guard, metrics = settings.limits, Guard(settings), Metrics()
     turns, under_way = Turns(AT_ONCE, limits.waiting), UnderWay()
-    metrics.watch(lambda: turns.waiting)
-    state = State(settings, guard, turns, under_way, dict(indexes or {}), _views(indexes or {}, settings))
+    metrics.watch(lambda: turns.waiting, lambda: encoder.stats)
+    state = State(settings, guard, turns, under_way)
+    state.indexes = {
+        name: index.through(lambda each: Queued(each, lambda: state.service)) for name, index in (indexes or {}).items()
+    }
+    state.views = _views(state.indexes, settings)
     assistants = Assistants(state)
     make = Routes(guard, metrics, limits, turns, under_way)
 
@@ -82,7 +88,10 @@ def create_app(
         *(pages.routes(make) if settings.page else ()),
     ]
     app = Starlette(
-        routes=routes, lifespan=lifespan, middleware=_of_pages(settings), exception_handlers={HTTPException: _unrouted}
+        routes=routes,
+        lifespan=lifespan,
+        middleware=_of_pages(settings),
+        exception_handlers={HTTPException: partial(_unrouted, metrics)},
     )
     app.state.harrier = state
     return app
@@ -116,9 +125,10 @@ def _of_pages(settings: Settings) -> list[Middleware]:
     ]
 
 
-async def _unrouted(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
+async def _unrouted(metrics: Metrics, request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
     """Answer an unknown path, or a wrong method, as OpenAI's clients expect."""
     status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    metrics.answered("none", status)
     message, code = _UNROUTED.get(status, ("the request cannot be answered", "invalid_request"))
     return answer(Refusal(status, message, code=code).for_openai(), status, dict(headers or {}))
 

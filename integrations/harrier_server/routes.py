@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from harrier_core.callers import CALLER
 from harrier_server.bodies import dumped, read
 from harrier_server.guarding import Guard
 from harrier_server.metrics import Metrics
@@ -80,6 +81,7 @@ class Routes:
             return await _unless_gone(request, handler(request, b""))
         self.guard.check(request.headers)
         self.guard.check_key(request.headers)
+        CALLER.set(self.guard.caller(request))  # of this request's task, and all that it begins
         with self.under_way.begun():
             if streamed:
                 return await handler(request, b"")

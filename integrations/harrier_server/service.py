@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from harrier_core.callers import CALLER
 from harrier_core.embedder import Embedder, Encoded
-from harrier_core.errors import DeviceFailed, HarrierError
+from harrier_core.errors import DeviceFailed, EncoderClosed, HarrierError
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
 from harrier_core.tracing import span
@@ -48,6 +50,8 @@ class Service:
         self._truncating = truncating
         self._metrics = metrics
         self._pace = Pace(_SECONDS)
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
         # Its own threads, because all the shared ones may be waiting for a database.
         self._submitting = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-submit")
 
@@ -60,14 +64,29 @@ class Service:
         """Return the vectors of texts in their role. If it is cancelled, work that has not begun is dropped."""
         sizes = _sizes(texts)
         encoder = self._truncating if truncate else self.encoder
-        begun = perf_counter()
         with self._turns.admitted(sum(sizes), caller):
-            if role.kind == "query" and sum(sizes) <= _QUICK:
-                # The engine lets queries overtake, and shares passes between callers.
-                encoded = await self._result(encoder, texts, role)
-            else:
-                part = partial(self._part, encoder, role, caller)
-                encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
+            return await self._encoded(texts, sizes, role, encoder, caller)
+
+    async def encoded(self, texts: Sequence[Any], role: Role, encoder: Embedder) -> Encoded:
+        """Return what `encode` does, for a request that was admitted, and for the caller of this context."""
+        return await self._encoded(texts, _sizes(texts), role, encoder, str(CALLER.get()))
+
+    def submit(self, texts: Sequence[Any], role: Role, encoder: Embedder) -> Future[Encoded]:
+        """Do what `encoded` does, from any thread; the future can be cancelled."""
+        if self._closed:  # nothing would run on the event loop
+            raise EncoderClosed("the server is shutting down")
+        return asyncio.run_coroutine_threadsafe(self.encoded(texts, role, encoder), self._loop)
+
+    async def _encoded(
+        self, texts: Sequence[Any], sizes: Sequence[int], role: Role, encoder: Embedder, caller: str
+    ) -> Encoded:
+        begun = perf_counter()
+        if role.kind == "query" and sum(sizes) <= _QUICK:
+            # The engine lets queries overtake, and shares passes between callers.
+            encoded = await self._result(encoder, texts, role)
+        else:
+            part = partial(self._part, encoder, role, caller)
+            encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
         self._metrics.took(role.kind, perf_counter() - begun)
         return encoded
 
@@ -95,7 +114,7 @@ class Service:
 
     async def _on_a_thread(self, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
         """Submit on a thread, because texts are tokenized there."""
-        submitting = asyncio.get_running_loop().run_in_executor(self._submitting, submit)
+        submitting = asyncio.get_running_loop().run_in_executor(self._submitting, copy_context().run, submit)
         try:
             return await asyncio.shield(submitting)
         except asyncio.CancelledError:
@@ -124,6 +143,7 @@ class Service:
 
     def close(self) -> None:
         """End its threads, and close the encoder that was made for it."""
+        self._closed = True
         self._submitting.shutdown(wait=False, cancel_futures=True)
         self._truncating.close()
 

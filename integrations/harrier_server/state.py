@@ -29,8 +29,8 @@ class State:
     guard: Guard
     turns: Turns
     under_way: UnderWay
-    indexes: Mapping[str, Index]
-    views: Mapping[str, View]  # with the same names: what callers may see
+    indexes: Mapping[str, Index] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)  # with the same names: what callers may see
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
     failed: str | None = None  # the message if the server gave up on the model; the log has the reason
