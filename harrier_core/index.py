@@ -20,6 +20,7 @@ from harrier_core.progress import Progress, shown
 from harrier_core.pruning import Pruning
 from harrier_core.searching import Searching
 from harrier_core.store import Dated
+from harrier_core.threads import in_thread
 from harrier_core.turning import Turning, TurningStore
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Index(Searching, Contents):
                 if told:
                     loop.call_soon_threadsafe(told, report)
 
-            encoder = self.encoder if self._turning is None else await asyncio.to_thread(self._writer)
+            encoder = self.encoder if self._turning is None else await in_thread(self._writer)
             ingest = self._ingest(encoder, tell, memory, workers)
             run = partial(self._run, ingest, encoder, records, vectors, prune=prune, build_indexes=build_indexes)
             try:
@@ -294,7 +295,7 @@ class Index(Searching, Contents):
             return await self._turning.arun(work)
         opened = self._handle
         if opened is None:
-            opened = await asyncio.to_thread(self._opened)
+            opened = await in_thread(self._opened)
         return await work(opened, self.encoder)
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:

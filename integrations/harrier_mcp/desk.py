@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harrier_core import Match, Record, Task
 from harrier_core.filters import meets, parse
+from harrier_core.threads import in_thread
 from harrier_core.view import View, Whole
 from harrier_mcp.arguments import Add, Delete, Fetch, Search, arguments, size_of
 from harrier_mcp.card import Cards
@@ -158,7 +159,7 @@ class Desk:
         metadata = {**_equalities(self.view.fixed), **asked.metadata}
         if not meets(metadata, fixed):
             raise Refused("metadata must meet the conditions that this server was started with (--where)")
-        if fixed is not None and await asyncio.to_thread(self._hides, asked.id):
+        if fixed is not None and await in_thread(self._hides, asked.id):
             raise Refused("this id cannot be used; choose another one")
         report = await index.aingest([Record(asked.id, asked.text, metadata)])
         self.cards.forget()

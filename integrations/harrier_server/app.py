@@ -31,6 +31,7 @@ from harrier_server.routes import Routes, answer
 from harrier_server.service import Service
 from harrier_server.settings import Settings
 from harrier_server.state import State
+from harrier_server.threads import IndexThreads
 from harrier_server.turns import AT_ONCE, Turns
 from harrier_server.under_way import UnderWay
 
@@ -61,6 +62,7 @@ def create_app(
     state.indexes = {
         name: index.through(lambda each: Queued(each, lambda: state.service)) for name, index in (indexes or {}).items()
     }
+    state.threads = {name: IndexThreads() for name in state.indexes}
     state.views = _views(state.indexes, settings)
     assistants = Assistants(state)
     make = Routes(guard, metrics, limits, turns, under_way)
@@ -75,6 +77,8 @@ def create_app(
             loading.cancel()
             if state.loaded is not None:
                 state.service.close()
+            for each in state.threads.values():
+                each.close()
 
     routes = [
         *openai.routes(make, state),

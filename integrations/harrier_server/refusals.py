@@ -103,7 +103,7 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
     (StoreMissing, 404, "index_not_found", "index", None),
     (StoreUnsuitable, 400, "index_unsuitable", "index", None),
     (WrongSpace, 409, "wrong_space", "index", None),
-    (StoreUnavailable, 503, "unavailable", "index", "the index's database cannot be reached"),
+    (StoreUnavailable, 503, "unavailable", "index", "the index's database cannot be reached, or is too slow"),
 )
 
 

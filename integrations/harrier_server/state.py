@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harrier_server.model import Served
     from harrier_server.service import Service
     from harrier_server.settings import Limits, Settings
+    from harrier_server.threads import IndexThreads
     from harrier_server.turns import Turns
     from harrier_server.under_way import UnderWay
 
@@ -31,6 +32,7 @@ class State:
     under_way: UnderWay
     indexes: Mapping[str, Index] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)  # with the same names: what callers may see
+    threads: Mapping[str, IndexThreads] = field(default_factory=dict)  # and these are the indexes' own
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
     failed: str | None = None  # the message if the server gave up on the model; the log has the reason

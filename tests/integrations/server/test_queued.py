@@ -17,7 +17,12 @@ from harrier_core.testing import MemoryStore
 
 ServeWithin = Callable[..., Within]
 
-CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "yeast"}}}
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "search", "arguments": {"query": "yeast"}},
+}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
