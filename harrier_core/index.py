@@ -85,10 +85,10 @@ class Index(Searching, Contents):
         """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
         return Index(self.store, encoder, chunking=self.chunking)
 
-    def through(self, wrap: Callable[[Embedder], Embedder]) -> Index:
+    def through(self, wrap: Callable[[Embedder], Embedder]) -> Self:
         """Return an index over the same store, with each encoder as `wrap` returns it. Closing either closes both."""
         encoders = [wrap(each) for each in self._encoders]
-        return Index(self.store, encoders=encoders, chunking=self.chunking, grace=self._grace)
+        return type(self)(self.store, encoders=encoders, chunking=self.chunking, grace=self._grace)
 
     # -- writing
 

@@ -22,6 +22,7 @@ from harrier_core.view import View
 from harrier_server import explaining, health, openai, operating, pages, reading, tei
 from harrier_server import indexes as index_routes
 from harrier_server.guarding import Guard
+from harrier_server.holding import Answers
 from harrier_server.mcp import Assistants
 from harrier_server.metrics import Metrics
 from harrier_server.model import Served
@@ -58,14 +59,15 @@ def create_app(
     limits, guard, metrics = settings.limits, Guard(settings), Metrics()
     turns, under_way = Turns(AT_ONCE, limits.waiting), UnderWay()
     metrics.watch(lambda: turns.waiting, lambda: encoder.stats)
-    state = State(settings, guard, turns, under_way)
+    answers = Answers(limits.answers)
+    state = State(settings, guard, turns, under_way, answers)
     state.indexes = {
         name: index.through(lambda each: Queued(each, lambda: state.service)) for name, index in (indexes or {}).items()
     }
     state.threads = {name: IndexThreads() for name in state.indexes}
     state.views = _views(state.indexes, settings)
     assistants = Assistants(state)
-    make = Routes(guard, metrics, limits, turns, under_way)
+    make = Routes(guard, metrics, limits, turns, under_way, answers)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001  # Starlette's

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
     from harrier_core.view import View
     from harrier_server.guarding import Guard
+    from harrier_server.holding import Answers
     from harrier_server.model import Served
     from harrier_server.service import Service
     from harrier_server.settings import Limits, Settings
@@ -30,6 +31,7 @@ class State:
     guard: Guard
     turns: Turns
     under_way: UnderWay
+    answers: Answers
     indexes: Mapping[str, Index] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)  # with the same names: what callers may see
     threads: Mapping[str, IndexThreads] = field(default_factory=dict)  # and these are the indexes' own
