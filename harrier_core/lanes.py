@@ -164,17 +164,18 @@ def _share(pass_: Pass, calls: Sequence[Call], limit: TokenLimit) -> list[Call]:
         for number, call in enumerate(own):  # each gives one row
             if not number or call.next_tokens <= left:
                 left -= pass_.add(call, call.next_tokens)
-        for call in sorted(own, key=_made):  # the rest in order, so that an owner's calls do not all end at once
+        for call in _by_age(own):  # the rest in order, so that an owner's calls do not all end at once
             left -= pass_.add(call, left)
     for own in owners.values():
-        for call in sorted(own, key=_made):
+        for call in _by_age(own):
             pass_.add(call)
     served = {call.owner for call in alive if call in pass_.shares}
     return sorted(_unfinished(alive), key=lambda call: (call.owner in served, call in pass_.shares))
 
 
-def _made(call: Call) -> float:
-    return call.made
+def _by_age(calls: Sequence[Call]) -> list[Call]:
+    """Return the calls that have rows left, the oldest first."""
+    return sorted((call for call in calls if call.waiting), key=lambda call: call.made)
 
 
 def _alive(calls: Sequence[Call]) -> list[Call]:
