@@ -14,6 +14,8 @@ from harrier_core.encoder import Encoder
 from harrier_core.errors import (
     BadVectors,
     DeviceError,
+    DeviceFailed,
+    DeviceFull,
     EmptyText,
     EncoderClosed,
     FilterError,
@@ -86,6 +88,8 @@ __all__ = [
     "CrossEncoderReranker",
     "Deferred",
     "DeviceError",
+    "DeviceFailed",
+    "DeviceFull",
     "Diverse",
     "Embedder",
     "EmbeddingSpace",

@@ -23,12 +23,11 @@ class Budget:
         self._rates: list[float] = []
         self._rate_before = 0.0
         self._fits = _MOST_ON_GPU
-        self._longest = 0
 
     @property
-    def longest(self) -> int:
-        """The token count of the longest text that ran."""
-        return self._longest
+    def fits(self) -> int:
+        """The most tokens that a pass may have, as far as memory is known."""
+        return self._fits
 
     def tokens(self, asked: int | None) -> int:
         """Return the budget of a pass, given the one that its call asked for, if any."""
@@ -36,7 +35,6 @@ class Budget:
 
     def ran(self, lengths: Sequence[int], seconds: float) -> None:
         """Record that a pass with texts of these lengths ran."""
-        self._longest = max(self._longest, *lengths)
         tokens = sum(lengths)
         full = 0.9 * self._found <= tokens <= self._found
         if not (self._climbing and full):
@@ -56,3 +54,7 @@ class Budget:
     def did_not_fit(self, tokens: int) -> None:
         """Record that a pass of this many tokens ran out of memory: later passes are at most half its size."""
         self._fits = max(1, min(self._fits, tokens // 2))
+
+    def forget(self, fits: int) -> None:
+        """Let passes be as large again as they were: memory was short only because others used it."""
+        self._fits = fits

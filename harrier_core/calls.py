@@ -48,6 +48,7 @@ class Call:
     token_budget: int | None
     urgent: bool
     read: Reading = unit_vectors
+    owner: object = None  # who asks: owners of urgent calls share the passes
     future: Future[Encoded] = field(default_factory=Future)
     fetching: bool = False
     waiting_tokens: int = 0
@@ -63,6 +64,11 @@ class Call:
     def waiting(self) -> bool:
         """Whether there are rows to run."""
         return bool(self._waiting)
+
+    @property
+    def next_tokens(self) -> int:
+        """The number of tokens of the next row, or 0."""
+        return len(self._waiting[0][1].rest) if self._waiting else 0
 
     @property
     def complete(self) -> bool:

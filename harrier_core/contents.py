@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -18,6 +17,7 @@ from harrier_core.parts import store_of
 from harrier_core.records import MOST_ID_BYTES
 from harrier_core.reranking import Diverse, Reranker
 from harrier_core.store import Worded
+from harrier_core.threads import in_thread
 from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Contents(Closing):
 
     async def acount(self) -> int:
         """Return what `count` does, without holding up the event loop."""
-        return await asyncio.to_thread(self.count)
+        return await in_thread(self.count)
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
@@ -88,7 +88,7 @@ class Contents(Closing):
 
     async def arecord_ids(self) -> list[str]:
         """Return a list of what `record_ids` yields, without holding up the event loop."""
-        return await asyncio.to_thread(lambda: list(self.record_ids()))
+        return await in_thread(lambda: list(self.record_ids()))
 
     def read(
         self,
@@ -120,7 +120,7 @@ class Contents(Closing):
         offset: int = 0,
     ) -> list[Stored]:
         """Return a list of what `read` yields, without holding up the event loop."""
-        return await asyncio.to_thread(lambda: list(self.read(record_ids, where, limit=limit, offset=offset)))
+        return await in_thread(lambda: list(self.read(record_ids, where, limit=limit, offset=offset)))
 
     def missing(self, record_ids: Iterable[str]) -> list[str]:
         """Return those of these ids that belong to no record, each once, in their order."""
@@ -146,7 +146,7 @@ class Contents(Closing):
         self, query: str, k: int = 5, where: Where | None = None, **wanted: Unpack[ByWord]
     ) -> list[Match]:
         """Return what `search_words` does, without holding up the event loop."""
-        return await asyncio.to_thread(lambda: self.search_words(query, k, where, **wanted))
+        return await in_thread(lambda: self.search_words(query, k, where, **wanted))
 
     # -- removing
 
@@ -173,7 +173,7 @@ class Contents(Closing):
 
     async def adelete(self, record_ids: Iterable[str] | None = None, *, where: Where | None = None) -> int:
         """Do what `delete` does, without holding up the event loop."""
-        return await asyncio.to_thread(lambda: self.delete(record_ids, where=where))
+        return await in_thread(lambda: self.delete(record_ids, where=where))
 
     def clear(self) -> int:
         """Remove all records, and return how many chunks they had: 0 if nothing is stored."""
@@ -186,7 +186,7 @@ class Contents(Closing):
 
     async def aclear(self) -> int:
         """Do what `clear` does, without holding up the event loop."""
-        return await asyncio.to_thread(self.clear)
+        return await in_thread(self.clear)
 
     def build_indexes(self) -> None:
         """Build the indexes that searches need, once loads are over, unless another process is loading or building."""

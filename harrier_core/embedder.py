@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harrier_core.errors import EncoderClosed, raise_problems, too_long
+from harrier_core.threads import in_thread
 from harrier_core.tracing import span
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Around(Embedder):
 
 async def _submitted(submit: Callable[[], Future[Encoded]]) -> Encoded:
     """Submit on a thread, which loads and tokenizes. If the caller is cancelled meanwhile, so is the future."""
-    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+    submitting = asyncio.ensure_future(in_thread(submit))
     try:
         future = await asyncio.shield(submitting)
     except asyncio.CancelledError:

@@ -6,6 +6,7 @@ While a pass runs, a second thread tokenizes what comes next, and no more than t
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -16,14 +17,16 @@ from harrier_core.calls import Call
 from harrier_core.device import FORKED, Placement, release_memory
 from harrier_core.embedder import Encoded
 from harrier_core.ending import refuse_at_end, watch
-from harrier_core.errors import EncoderClosed, ForkedModel, OutOfMemory
+from harrier_core.errors import DeviceError, DeviceFailed, DeviceFull, EncoderClosed, ForkedModel, OutOfMemory
 from harrier_core.lanes import Lanes, Pass
 from harrier_core.models import Model
-from harrier_core.runner import Launched, Runner, load
+from harrier_core.runner import Launched, Runner, is_out_of_memory, load
 from harrier_core.shared import Lease, Shared
 from harrier_core.spreading import place
 from harrier_core.stats import Meter, Stats
 from harrier_core.token_rows import Row
+
+log = logging.getLogger(__name__)
 
 # Devices whose memory lives in a driver that a forked child cannot use.
 _LOST_IN_FORK = ("cuda", "xpu", "mps")
@@ -157,7 +160,7 @@ class Engine:
         try:
             return _UnderWay(pass_, runner.launch(pass_.rows))
         except Exception as error:
-            pass_.fail(error)
+            pass_.fail(self._failed(error))
             return None
 
     def _finish(self, runner: Runner, under_way: _UnderWay) -> None:
@@ -166,12 +169,33 @@ class Engine:
         try:
             hidden = runner.finish(launched)
         except Exception as error:
-            pass_.fail(error)
+            pass_.fail(self._failed(error))
             return
         for position in sorted(launched.too_large):
             call, number, row = pass_.entry(position)
             call.fail(self._out_of_memory(runner, call, number, row))
+        for position in sorted(launched.crowded):
+            call, _, row = pass_.entry(position)
+            call.fail(self._full(runner, row))
         pass_.answer(hidden)
+
+    def _failed(self, error: Exception) -> DeviceError:
+        """Return the error of a pass that failed as a whole, and count it."""
+        first = not self._meter.failing
+        self._meter.failed()
+        device = self.placement.device
+        if is_out_of_memory(error):
+            return _caused(DeviceFull(f"the memory of {device} is full; other programs may use it"), error)
+        if first:  # of a device that keeps failing, all others say the same
+            log.error("a forward pass failed on %s", device, exc_info=error)
+        said = str(error).partition("\n")[0]  # the rest of torch's is about debugging torch
+        return _caused(DeviceFailed(f"a forward pass failed on {device} ({type(error).__name__}: {said})"), error)
+
+    def _full(self, runner: Runner, row: Row) -> DeviceFull:
+        return DeviceFull(
+            f"the memory of {self.placement.device} is full: a text of {len(row.ids):,} tokens did not fit, but one of "
+            f"{runner.longest:,} did before; other programs may use it"
+        )
 
     def _out_of_memory(self, runner: Runner, call: Call, number: int, row: Row) -> OutOfMemory:
         position = call.positions([number])[0]
@@ -204,6 +228,11 @@ class Engine:
                 self._tokenize_ahead()
             with suppress(RuntimeError):
                 self._keep_turning()
+
+
+def _caused(error: DeviceError, cause: Exception) -> DeviceError:
+    error.__cause__ = cause
+    return error
 
 
 _engines: Shared[Engine] = Shared(Engine.close)

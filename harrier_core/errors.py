@@ -24,6 +24,8 @@
     │   └── BadVectors               the model returned NaN or a zero-length vector
     ├── DeviceError                  a device or dtype that is not available
     │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
+    │   ├── DeviceFailed             a forward pass failed, though not for lack of memory
+    │   ├── DeviceFull               memory that was enough before no longer is: other programs use it
     │   └── OutOfMemory              a single text that does not fit into memory
     ├── ServerError                  an error of a server that encodes for a RemoteEncoder
     │   ├── ServerUnavailable        it cannot be reached, or is busy, for longer than the client waits
@@ -188,6 +190,14 @@ class DeviceError(HarrierError):
 
 class ForkedModel(DeviceError):
     """A forked process inherited a model that lives on a GPU; GPU memory does not survive a fork."""
+
+
+class DeviceFailed(DeviceError):
+    """A forward pass failed, though not for lack of memory; the cause is what the device or torch raised."""
+
+
+class DeviceFull(DeviceError):
+    """Memory that was enough before no longer is, because other programs use it. The same call may succeed later."""
 
 
 class OutOfMemory(DeviceError):

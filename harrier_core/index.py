@@ -20,6 +20,7 @@ from harrier_core.progress import Progress, shown
 from harrier_core.pruning import Pruning
 from harrier_core.searching import Searching
 from harrier_core.store import Dated
+from harrier_core.threads import in_thread
 from harrier_core.turning import Turning, TurningStore
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Index(Searching, Contents):
         """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
         return Index(self.store, encoder, chunking=self.chunking)
 
+    def through(self, wrap: Callable[[Embedder], Embedder]) -> Self:
+        """Return an index over the same store, with each encoder as `wrap` returns it. Closing either closes both."""
+        encoders = [wrap(each) for each in self._encoders]
+        return type(self)(self.store, encoders=encoders, chunking=self.chunking, grace=self._grace)
+
     # -- writing
 
     def ingest(
@@ -135,7 +141,7 @@ class Index(Searching, Contents):
                 if told:
                     loop.call_soon_threadsafe(told, report)
 
-            encoder = self.encoder if self._turning is None else await asyncio.to_thread(self._writer)
+            encoder = self.encoder if self._turning is None else await in_thread(self._writer)
             ingest = self._ingest(encoder, tell, memory, workers)
             run = partial(self._run, ingest, encoder, records, vectors, prune=prune, build_indexes=build_indexes)
             try:
@@ -289,7 +295,7 @@ class Index(Searching, Contents):
             return await self._turning.arun(work)
         opened = self._handle
         if opened is None:
-            opened = await asyncio.to_thread(self._opened)
+            opened = await in_thread(self._opened)
         return await work(opened, self.encoder)
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:

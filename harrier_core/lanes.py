@@ -1,12 +1,12 @@
 """The scheduler: which rows run in the next pass, and which texts are tokenized next. Pure: no model, thread or clock.
 
-Queries overtake documents between passes, and small calls share a pass. Callers of `Lanes` must hold a lock of their
-own, except for `Lanes.calls`.
+Queries overtake documents between passes, and small calls share a pass. A query does not wait for all the queries of a
+call that came first: their owners share each pass, and each call of an owner has a row in it, if there is room. Calls
+of documents run one after another. Callers of `Lanes` must hold a lock of their own, except for `Lanes.calls`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -31,31 +31,40 @@ TokenLimit = Callable[[int | None], int]  # the limit of a pass, given the token
 class Pass:
     """The rows of one forward pass: what each of its calls contributes, as row numbers and rows."""
 
-    shares: list[tuple[Call, list[tuple[int, Row]]]] = field(default_factory=list)
+    shares: dict[Call, list[tuple[int, Row]]] = field(default_factory=dict)
     room: int = 0  # tokens that can be added
 
     @property
     def calls(self) -> list[Call]:
         """Return the calls that have rows in this pass."""
-        return [call for call, _ in self.shares]
+        return list(self.shares)
 
     @property
     def rows(self) -> list[Row]:
         """Return the rows of all calls, in the order in which `answer` expects their hidden states."""
-        return [row for _, taken in self.shares for _, row in taken]
+        return [row for taken in self.shares.values() for _, row in taken]
 
-    def add(self, call: Call, limit: TokenLimit) -> None:
-        """Take as many of a call's rows as fit; the first call of a pass gives at least one."""
+    def begin(self, call: Call, limit: TokenLimit) -> None:
+        """Make room, unless there are rows already."""
         if not self.shares:
             self.room = limit(call.token_budget)
-        taken = call.take(self.room, even_if_too_long=not self.shares)
+
+    def add(self, call: Call, most: int | None = None) -> int:
+        """Take as many of a call's rows as fit, of at most so many tokens, and return how many those have.
+
+        The first call of a pass gives at least one row.
+        """
+        room = self.room if most is None else min(most, self.room)
+        taken = call.take(room, even_if_too_long=not self.shares)
+        tokens = sum(len(row.rest) for _, row in taken)
         if taken:
-            self.room -= sum(len(row.rest) for _, row in taken)
-            self.shares.append((call, taken))
+            self.room -= tokens
+            self.shares.setdefault(call, []).extend(taken)
+        return tokens
 
     def entry(self, position: int) -> tuple[Call, int, Row]:
         """Return the row at a position in `rows`, with its call and its number in that call."""
-        entries = [(call, number, row) for call, taken in self.shares for number, row in taken]
+        entries = [(call, number, row) for call, taken in self.shares.items() for number, row in taken]
         return entries[position]
 
     def fail(self, error: BaseException) -> None:
@@ -66,7 +75,7 @@ class Pass:
     def answer(self, hidden: Vectors) -> None:
         """Give each call the hidden states of its rows."""
         begin = 0
-        for call, taken in self.shares:
+        for call, taken in self.shares.items():
             call.put([number for number, _ in taken], hidden[begin : begin + len(taken)])
             begin += len(taken)
 
@@ -75,8 +84,8 @@ class Lanes:
     """The waiting calls, queries and documents apart."""
 
     def __init__(self) -> None:
-        self._queries: deque[Call] = deque()
-        self._documents: deque[Call] = deque()
+        self._queries: list[Call] = []  # replaced after each pass
+        self._documents: list[Call] = []
         self._overtaken = 0  # consecutive passes of queries for which documents waited
 
     @property
@@ -96,16 +105,11 @@ class Lanes:
         """Return the next pass, or None if no rows wait, and remove the calls that need no other pass."""
         overtaking = self._decide_overtaking()
         pass_ = Pass()
-        for lane in (self._queries, self._documents) if overtaking else (self._documents, self._queries):
-            for call in list(lane):
-                if call.future.done():  # cancelled, or failed by an earlier pass
-                    lane.remove(call)
-                    continue
-                pass_.add(call, limit)
-                if call.complete and not call.waiting:
-                    lane.remove(call)
-            if pass_.shares and overtaking:
-                break  # queries would have to wait for any documents added to their pass
+        if not overtaking:
+            self._documents = _run(pass_, self._documents, limit)
+        self._queries = _share(pass_, self._queries, limit)
+        if overtaking and not pass_.shares:  # queries would have to wait for any documents added to their pass
+            self._documents = _run(pass_, self._documents, limit)
         return pass_ if pass_.shares else None
 
     def _decide_overtaking(self) -> bool:
@@ -133,3 +137,51 @@ def _needs_rows(call: Call, limit: TokenLimit) -> bool:
     if call.complete or call.fetching or call.future.done():
         return False
     return call.waiting_tokens < _AHEAD * limit(call.token_budget)
+
+
+def _run(pass_: Pass, calls: Sequence[Call], limit: TokenLimit) -> list[Call]:
+    """Add the rows of calls in their order, and return the calls that need another pass."""
+    for call in (alive := _alive(calls)):
+        pass_.begin(call, limit)
+        pass_.add(call)
+    return _unfinished(alive)
+
+
+def _share(pass_: Pass, calls: Sequence[Call], limit: TokenLimit) -> list[Call]:
+    """Add rows of as many calls as possible; return those that need another pass, in the order of their turns."""
+    alive = _alive(calls)
+    owners: dict[object, list[Call]] = {}
+    for call in alive:
+        if call.waiting:
+            owners.setdefault(call.owner, []).append(call)
+    if not owners:
+        return _unfinished(alive)
+    first, *_ = next(iter(owners.values()))
+    pass_.begin(first, limit)
+    share = pass_.room // len(owners)
+    for own in owners.values():
+        left = share
+        for number, call in enumerate(own):  # each gives one row
+            if not number or call.next_tokens <= left:
+                left -= pass_.add(call, call.next_tokens)
+        for call in _by_age(own):  # the rest in order, so that an owner's calls do not all end at once
+            left -= pass_.add(call, left)
+    for own in owners.values():
+        for call in _by_age(own):
+            pass_.add(call)
+    served = {call.owner for call in alive if call in pass_.shares}
+    return sorted(_unfinished(alive), key=lambda call: (call.owner in served, call in pass_.shares))
+
+
+def _by_age(calls: Sequence[Call]) -> list[Call]:
+    """Return the calls that have rows left, the oldest first."""
+    return sorted((call for call in calls if call.waiting), key=lambda call: call.made)
+
+
+def _alive(calls: Sequence[Call]) -> list[Call]:
+    """Return the calls without those that were cancelled, or failed by an earlier pass."""
+    return [call for call in calls if not call.future.done()]
+
+
+def _unfinished(calls: Sequence[Call]) -> list[Call]:
+    return [call for call in calls if call.waiting or not call.complete]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harrier_core.callers import CALLER
 from harrier_core.calls import Call, Reading, unit_vectors
 from harrier_core.embedder import Encoded
 from harrier_core.errors import Problem, SettingError, raise_problems
@@ -54,7 +55,7 @@ class Terms:
         vectors = np.empty((len(own.distinct), self.dimensions), dtype=np.float32)
         beginning = self.tokens.beginning(prompt if lasting is None else lasting)
         rows = self._rows(own, prompt, beginning, counts, cut)
-        call = Call(rows, own.rows, vectors, counts, cut, self.token_budget, urgent, self.read)
+        call = Call(rows, own.rows, vectors, counts, cut, self.token_budget, urgent, self.read, CALLER.get())
         call.add(call.fetch())
         return call
 

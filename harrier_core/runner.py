@@ -46,6 +46,7 @@ class Launched:
     begun: float = field(default_factory=perf_counter)
     parts: list[tuple[Sequence[int], Hidden]] = field(default_factory=list)  # each with the positions of its rows
     too_large: set[int] = field(default_factory=set)  # positions of rows that do not fit into memory even alone
+    crowded: set[int] = field(default_factory=set)  # of rows that would fit if others had not taken the memory
 
     def write(self, states: torch.Tensor) -> None:
         """Wait for all parts, and write their hidden states to the positions of their rows."""
@@ -53,9 +54,14 @@ class Launched:
             states[positions] = hidden()
         self.parts.clear()
 
+    @property
+    def without(self) -> set[int]:
+        """The positions of the rows that did not run."""
+        return self.too_large | self.crowded
+
     def bad_rows(self, states: torch.Tensor) -> list[int]:
         """Return the positions of the rows that ran but have no usable hidden state."""
-        return [position for position in bad_rows(states.numpy()) if position not in self.too_large]
+        return [position for position in bad_rows(states.numpy()) if position not in self.without]
 
 
 class Runner:
@@ -68,13 +74,9 @@ class Runner:
         self._meter = meter
         self._budget = Budget(on_cpu=placement.kind == "cpu")
         self._busy_until = perf_counter()
+        self.longest = 0  # the token count of the longest text that ran, with its prompt
         # A GPU takes the next pass before the last one is awaited. A CPU has nothing to do in the meantime.
         self.overlaps = placement.kind != "cpu"
-
-    @property
-    def longest(self) -> int:
-        """The token count of the longest text that ran."""
-        return self._budget.longest
 
     def token_limit(self, asked: int | None) -> int:
         """Return how many tokens a pass may have here, for a call that asked for this many, or did not say."""
@@ -82,8 +84,12 @@ class Runner:
 
     def launch(self, rows: Sequence[Row]) -> Launched:
         """Begin a pass."""
-        launched = Launched(rows)
+        launched, fits = Launched(rows), self._budget.fits
         self._launch(launched, range(len(rows)))
+        if launched.crowded:  # longer ones are not known to be too long
+            launched.crowded |= launched.too_large
+            launched.too_large.clear()
+            self._budget.forget(fits)
         return launched
 
     def _launch(self, launched: Launched, positions: Sequence[int], *, precise: bool = False) -> None:
@@ -96,7 +102,8 @@ class Runner:
             torch.cuda.empty_cache()
         self._budget.did_not_fit(sum(len(launched.rows[position].rest) for position in positions))
         if len(positions) == 1:
-            launched.too_large.update(positions)
+            ran_before = not precise and _tokens(launched.rows[positions[0]]) <= self.longest
+            (launched.crowded if ran_before else launched.too_large).update(positions)
             return
         self._meter.retried()
         half = len(positions) // 2
@@ -104,7 +111,7 @@ class Runner:
         self._launch(launched, positions[half:], precise=precise)
 
     def finish(self, launched: Launched) -> Vectors:
-        """Wait for the end of a pass, and return its hidden states; those of rows that are too large are NaN."""
+        """Wait for the end of a pass, and return its hidden states; those of rows that did not run are NaN."""
         states = torch.full((len(launched.rows), self._dimensions), torch.nan)
         launched.write(states)
         bad = launched.bad_rows(states)
@@ -120,10 +127,17 @@ class Runner:
         now = perf_counter()
         seconds = now - max(launched.begun, self._busy_until)
         self._busy_until = now
-        ran = [row for position, row in enumerate(launched.rows) if position not in launched.too_large]
+        ran = [row for position, row in enumerate(launched.rows) if position not in launched.without]
         if ran:
+            self.longest = max(self.longest, *map(_tokens, ran))
             self._meter.ran(ran, seconds)
             self._budget.ran([len(row.rest) for row in ran], seconds)
+        elif launched.crowded:
+            self._meter.failed()
+
+
+def _tokens(row: Row) -> int:
+    return len(row.shared) + len(row.rest)
 
 
 def _try_to_launch(network: Network, rows: Sequence[Row], precise: bool) -> Hidden | None:
@@ -131,12 +145,12 @@ def _try_to_launch(network: Network, rows: Sequence[Row], precise: bool) -> Hidd
     try:
         return network.launch(rows, precise=precise)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     return None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means out of memory: CUDA has a class for it, Apple's GPUs and CPUs a RuntimeError."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
@@ -13,6 +12,7 @@ from harrier_core.options import Expand, Options
 from harrier_core.query import Mode
 from harrier_core.reranking import Diverse, Reranker
 from harrier_core.texts import listed
+from harrier_core.threads import in_thread
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -199,7 +199,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search_vectors` does, without holding up the event loop."""
-        return await asyncio.to_thread(self._near, vectors, queries, options_of(k, where, wanted, Wanted))
+        return await in_thread(self._near, vectors, queries, options_of(k, where, wanted, Wanted))
 
     # -- options are checked and the store is opened before the model runs
 
@@ -214,12 +214,12 @@ class Searching(ABC):
         return self._with_store(found)
 
     async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
-        given = await asyncio.to_thread(listed, queries)
+        given = await in_thread(listed, queries)
 
         async def found(store: OpenStore, encoder: Embedder) -> list[list[Match]]:
-            texts = await asyncio.to_thread(texts_of, given, store, options)
+            texts = await in_thread(texts_of, given, store, options)
             vectors = await encoder.aencode_queries(texts, task=task) if options.by_vector else None
-            return await asyncio.to_thread(matches_of, store, texts, vectors, options)
+            return await in_thread(matches_of, store, texts, vectors, options)
 
         return await self._awith_store(found)
 

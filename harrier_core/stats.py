@@ -23,11 +23,14 @@ class Stats:
     texts: int = 0  # texts that ran; equal texts of a call run once
     tokens: int = 0  # tokens that ran; those of an instruction run once
     passes: int = 0
+    calls: int = 0  # those whose texts began to run
     padding_avoided: int = 0  # how many more it would be if each pass were padded to its longest text
     queue_wait: float = 0.0  # seconds from a call to its first pass, on average
     busy: float = 0.0  # share of the time since loading during which a pass was under way
     truncations: int = 0
     retries: int = 0  # passes run again: in halves for lack of memory, or in float32 after NaN
+    failures: int = 0  # passes that failed: the device did, or others took its memory
+    failing: int = 0  # those of them since the last pass that ran
 
 
 class Meter:
@@ -36,6 +39,7 @@ class Meter:
     def __init__(self, model: str) -> None:
         self._loaded = perf_counter()
         self._texts = self._tokens = self._passes = self._padding = self._retries = self._calls = 0
+        self._failures = self._failing = 0
         self._waited = self._busy = 0.0
         self._tell = _instruments(model)
 
@@ -47,6 +51,7 @@ class Meter:
         self._padding += len(rows) * max(lengths) - sum(lengths)
         self._passes += 1
         self._busy += seconds
+        self._failing = 0
         self._tell("texts", len(rows))
         self._tell("tokens", sum(lengths))
         self._tell("pass.duration", seconds)
@@ -62,17 +67,31 @@ class Meter:
         self._retries += 1
         self._tell("retries", 1)
 
+    @property
+    def failing(self) -> int:
+        """How many passes failed since the last one that ran."""
+        return self._failing
+
+    def failed(self) -> None:
+        """Count a pass that failed."""
+        self._failures += 1
+        self._failing += 1
+        self._tell("failures", 1)
+
     def read(self, truncations: int) -> Stats:
         """Return the current counters."""
         return Stats(
             texts=self._texts,
             tokens=self._tokens,
             passes=self._passes,
+            calls=self._calls,
             padding_avoided=self._padding,
             queue_wait=self._waited / max(1, self._calls),
             busy=self._busy / max(1e-9, perf_counter() - self._loaded),
             truncations=truncations,
             retries=self._retries,
+            failures=self._failures,
+            failing=self._failing,
         )
 
 
@@ -81,7 +100,7 @@ def _instruments(model: str) -> Callable[[str, float], None]:
     if not _INSTALLED:
         return lambda _name, _amount: None
     meter = metrics.get_meter("harrier_core")
-    counters = {name: meter.create_counter(f"harrier.{name}") for name in ("texts", "tokens", "retries")}
+    counters = {name: meter.create_counter(f"harrier.{name}") for name in ("texts", "tokens", "retries", "failures")}
     durations = {name: meter.create_histogram(f"harrier.{name}", unit="s") for name in ("queue.wait", "pass.duration")}
     attributes = {"harrier.model": model}
 

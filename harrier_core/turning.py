@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harrier_core.current import Spaceless
 from harrier_core.errors import StoreError, StoreMissing, WrongSpace
 from harrier_core.store import BEFORE, Exchangeable
+from harrier_core.threads import in_thread
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
@@ -133,12 +133,12 @@ class Turning:
     async def arun(self, work: Callable[[OpenStore, Embedder], Awaitable[T]]) -> T:
         """Do what `run` does, without holding up the event loop."""
         for _ in range(_TURNS - 1):
-            bound = await asyncio.to_thread(self.bound)
+            bound = await in_thread(self.bound)
             try:
                 return await work(*bound)
             except (WrongSpace, StoreMissing) as error:
                 self._turn(bound, error)
-        return await work(*await asyncio.to_thread(self.bound))
+        return await work(*await in_thread(self.bound))
 
     def _turn(self, bound: Bound, error: StoreError) -> None:
         """Have the store reopened. Raise the error if it is missing, unless it was the kept one, which may be gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from harrier_core.errors import StoreMissing
 from harrier_core.filters import parse
 from harrier_core.query import Mode
 from harrier_core.records import Chunk, Match
+from harrier_core.threads import in_thread
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -185,7 +185,7 @@ class View:
 
     async def arecord(self, record_id: str) -> Whole | None:
         """Return what `record` does, without holding up the event loop."""
-        return await asyncio.to_thread(self.record, record_id)
+        return await in_thread(self.record, record_id)
 
     def near(self, record_id: str, number: int, k: int = 5) -> list[Match] | None:
         """Return the k chunks nearest to a chunk by their vectors, without itself; None if it is absent or hidden."""

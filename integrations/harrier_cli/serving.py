@@ -121,11 +121,11 @@ def serve(
                 raise SettingError(f"two indexes are named {called!r}")
             indexes[called] = closing.enter_context(Index(place, encoder))
         app = create_app(encoder, settings, indexes=indexes)
-        loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
-        code = FINE if loaded else CANNOT
+        well = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
+        code = FINE if well else CANNOT
         leave_within(_CLOSING, code)
     leave_within(_LEAVING, code)
-    if not loaded:
+    if not well:
         raise typer.Exit(CANNOT)
     tell("ended")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harrier_core import HarrierError
 from harrier_core.fields import Field, fields_of
+from harrier_core.threads import in_thread
 
 if TYPE_CHECKING:
     from harrier_core.view import View
@@ -60,7 +61,11 @@ class Cards:
         self._read_at = 0.0
 
     async def _renew(self) -> Card:
-        card = await asyncio.to_thread(read, self._view)
+        try:
+            card = await in_thread(read, self._view)
+        except HarrierError as error:  # no thread is free
+            log.warning("an index cannot be described now: %s", error)
+            return Card()
         self._card, self._read_at = card, monotonic()
         return card
 

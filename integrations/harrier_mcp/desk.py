@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harrier_core import Match, Record, Task
+from harrier_core.callers import CALLER
 from harrier_core.filters import meets, parse
+from harrier_core.threads import in_thread
 from harrier_core.view import View, Whole
 from harrier_mcp.arguments import Add, Delete, Fetch, Search, arguments, size_of
 from harrier_mcp.card import Cards
@@ -26,8 +29,16 @@ Given = dict[str, Any] | None
 _LEAST = 200  # characters of a result, however many results there are
 
 
+@dataclass(slots=True)
+class _Line:
+    """The calls of one caller."""
+
+    turns: asyncio.Semaphore
+    waiting: int = 0
+
+
 class Desk:
-    """The tools of one index. Any number of calls may be pending; only a few are processed at once."""
+    """The tools of one index. Any number of calls may be pending; only a few of each caller are processed at once."""
 
     def __init__(self, index: Index, settings: Settings) -> None:
         """Take an index and its settings."""
@@ -37,8 +48,7 @@ class Desk:
         self._tools = {"search": self.search, "fetch": self.fetch}
         if settings.writing:
             self._tools |= {"add": self.add, "delete": self.delete}
-        self._turns = asyncio.Semaphore(settings.limits.at_once)
-        self._waiting = 0
+        self._lines: dict[object, _Line] = {}  # those of callers with calls
 
     async def call(self, name: str, given: Given) -> Answer | None:
         """Return a tool's answer, or None if there is no such tool."""
@@ -50,15 +60,19 @@ class Desk:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until a call may be processed. Raise Refused if too many wait."""
-        if self._waiting >= self.settings.limits.waiting:
+        """Wait until a call may be processed. Raise Refused if too many of its caller wait."""
+        caller, limits = CALLER.get(), self.settings.limits
+        line = self._lines.setdefault(caller, _Line(asyncio.Semaphore(limits.at_once)))
+        if line.waiting >= limits.waiting:
             raise Refused("too many calls are waiting; try again later")
-        self._waiting += 1
+        line.waiting += 1
         try:
-            async with self._turns:
+            async with line.turns:
                 yield
         finally:
-            self._waiting -= 1
+            line.waiting -= 1
+            if not line.waiting:
+                del self._lines[caller]
 
     # -- reading
 
@@ -158,7 +172,7 @@ class Desk:
         metadata = {**_equalities(self.view.fixed), **asked.metadata}
         if not meets(metadata, fixed):
             raise Refused("metadata must meet the conditions that this server was started with (--where)")
-        if fixed is not None and await asyncio.to_thread(self._hides, asked.id):
+        if fixed is not None and await in_thread(self._hides, asked.id):
             raise Refused("this id cannot be used; choose another one")
         report = await index.aingest([Record(asked.id, asked.text, metadata)])
         self.cards.forget()

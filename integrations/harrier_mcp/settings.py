@@ -24,8 +24,8 @@ class Limits:
     answer: int = 60_000  # characters of all results of a search
     fetched: int = 100_000  # characters of a record, per call
     metadata: int = 2_000  # characters of one result's metadata
-    at_once: int = 8  # calls that are processed
-    waiting: int = 256  # further calls that wait
+    at_once: int = 8  # calls of a caller that are processed
+    waiting: int = 256  # calls of a caller that wait, these included
     fresh: float = 60.0  # seconds for which data read from the index is reused
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -21,14 +22,17 @@ from harrier_core.view import View
 from harrier_server import explaining, health, openai, operating, pages, reading, tei
 from harrier_server import indexes as index_routes
 from harrier_server.guarding import Guard
+from harrier_server.holding import Answers
 from harrier_server.mcp import Assistants
 from harrier_server.metrics import Metrics
 from harrier_server.model import Served
+from harrier_server.queued import Queued
 from harrier_server.refusals import Refusal
 from harrier_server.routes import Routes, answer
 from harrier_server.service import Service
 from harrier_server.settings import Settings
 from harrier_server.state import State
+from harrier_server.threads import IndexThreads
 from harrier_server.turns import AT_ONCE, Turns
 from harrier_server.under_way import UnderWay
 
@@ -54,10 +58,16 @@ def create_app(
     settings = settings or Settings(name_of(encoder))
     limits, guard, metrics = settings.limits, Guard(settings), Metrics()
     turns, under_way = Turns(AT_ONCE, limits.waiting), UnderWay()
-    metrics.watch(lambda: turns.waiting)
-    state = State(settings, guard, turns, under_way, dict(indexes or {}), _views(indexes or {}, settings))
+    metrics.watch(lambda: turns.waiting, lambda: encoder.stats)
+    answers = Answers(limits.answers)
+    state = State(settings, guard, turns, under_way, answers)
+    state.indexes = {
+        name: index.through(lambda each: Queued(each, lambda: state.service)) for name, index in (indexes or {}).items()
+    }
+    state.threads = {name: IndexThreads() for name in state.indexes}
+    state.views = _views(state.indexes, settings)
     assistants = Assistants(state)
-    make = Routes(guard, metrics, limits, turns, under_way)
+    make = Routes(guard, metrics, limits, turns, under_way, answers)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001  # Starlette's
@@ -69,6 +79,8 @@ def create_app(
             loading.cancel()
             if state.loaded is not None:
                 state.service.close()
+            for each in state.threads.values():
+                each.close()
 
     routes = [
         *openai.routes(make, state),
@@ -82,7 +94,10 @@ def create_app(
         *(pages.routes(make) if settings.page else ()),
     ]
     app = Starlette(
-        routes=routes, lifespan=lifespan, middleware=_of_pages(settings), exception_handlers={HTTPException: _unrouted}
+        routes=routes,
+        lifespan=lifespan,
+        middleware=_of_pages(settings),
+        exception_handlers={HTTPException: partial(_unrouted, metrics)},
     )
     app.router.redirect_slashes = False
     app.state.harrier = state
@@ -117,15 +132,19 @@ def _of_pages(settings: Settings) -> list[Middleware]:
     ]
 
 
-async def _unrouted(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
+async def _unrouted(metrics: Metrics, request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
     """Answer an unknown path, or a wrong method, as OpenAI's clients expect."""
     status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    metrics.answered("none", status)
     message, code = _UNROUTED.get(status, ("the request cannot be answered", "invalid_request"))
     return answer(Refusal(status, message, code=code).for_openai(), status, dict(headers or {}))
 
 
 async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
-    """Read the model's files, load it, and encode something in each role, so that the first caller does not wait."""
+    """Read the model's files, load it, and encode something in each role, so that the first caller does not wait.
+
+    Then watch over its device, until this is cancelled or the device fails for good.
+    """
 
     def load() -> Served:
         served = Served.of(encoder, state.settings)
@@ -144,5 +163,10 @@ async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
         state.give_up()
         return
     truncating = Encoder(**{**encoder.settings, "on_overflow": "truncate"})
-    state.loaded = served, Service(encoder, truncating, state.turns, metrics)
+    service = Service(encoder, truncating, state.turns, metrics)
+    state.loaded = served, service
     log.info("serving %s", ", ".join(served.names.listed()))
+    await service.watch()
+    log.error("the device keeps failing, so the server ends")
+    state.failed = "the device failed; see the server's log"
+    state.give_up()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -136,6 +135,7 @@ async def _by_vector(
         background = backgrounds.cosines(asked.index, vector)
         return {"prompt": prompt, "pieces": encoder.pieces(prompt), "background": background}
 
-    found = await asyncio.to_thread(search)
+    threads = state.threads[asked.index]
+    found = await (threads.run_costly(caller, search) if asked.exact else threads.run(search))
     seconds = {"encode": encoded - begun, "search": perf_counter() - encoded}
-    return {"matches": list(map(told, found)), "seconds": seconds, **await asyncio.to_thread(explained)}
+    return {"matches": list(map(told, found)), "seconds": seconds, **await threads.run(explained)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from threading import Event
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from harrier_core.fields import PRIVATE, Field, fields_of
+from harrier_core.threads import in_thread
 from harrier_server.bodies import decode, dumped
 from harrier_server.indexes import index_of, view_of
 from harrier_server.naming import Role
@@ -32,6 +34,7 @@ _SAMPLE = 256  # chunks from which fields are read
 _VALUES = 12  # values of a field
 _MOST_SAMPLED = 1_000  # chunks that are encoded again
 _MOST_ASKED = 200  # searches that are compared with exact ones
+_TOGETHER = 10  # of them at once
 _PROBLEMS = 200  # problems that are listed
 _EVERY = 0.25  # seconds between lines
 
@@ -59,7 +62,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
     async def index(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
         name = request.path_params["name"]
-        return answer(await asyncio.to_thread(_described, state, name, view_of(state, name)))
+        return answer(await in_thread(_described, state, name, view_of(state, name)))
 
     async def verify(request: Request, body: bytes) -> Response:  # noqa: ARG001
         asked = decode(body, VerifyRequest)
@@ -69,7 +72,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise Refusal(403, "this server exposes part of the index, and does not verify it", code="not_allowed")
         if asked.index in verifying:
             raise Refusal(409, "the index is being verified already", code="busy")
-        await asyncio.to_thread(found.missing, ["ready"])  # raises if something is wrong with the index
+        await in_thread(found.missing, ["ready"])  # raises if something is wrong with the index
         lines = _verified(found, asked.sample, verifying, asked.index)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -80,11 +83,13 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if asked.queries is not None and not 1 <= len(asked.queries) <= _MOST_ASKED:
             raise bad(f"queries must have 1 to {_MOST_ASKED} texts, got {len(asked.queries)}", "queries")
         view = view_of(state, asked.index)
-        vectors = None
+        vectors, caller, stopped = None, state.caller(request), Event()
         if asked.queries is not None:
-            role, caller = Role("query"), state.caller(request)
-            vectors = (await state.service.encode(asked.queries, role, caller)).vectors
-        return answer(await asyncio.to_thread(_recall, view, asked, vectors))
+            vectors = (await state.service.encode(asked.queries, Role("query"), caller)).vectors
+        try:
+            return answer(await state.threads[asked.index].run_costly(caller, _recall, view, asked, vectors, stopped))
+        finally:
+            stopped.set()
 
     return [
         make.route("/v1/indexes/{name}", "GET", index),
@@ -153,7 +158,7 @@ async def _verified(index: Index, sample: int, under_way: set[str], name: str) -
             running.exception()  # no one else retrieves it if the reader has left
 
     under_way.add(name)
-    verifying = asyncio.ensure_future(asyncio.to_thread(index.verify, sample, follow))
+    verifying = asyncio.ensure_future(in_thread(index.verify, sample, follow))
     verifying.add_done_callback(ended)
     try:
         while not verifying.done():
@@ -175,8 +180,17 @@ def _line(status: str, report: VerifyReport) -> bytes:
     return dumped({"status": status, **counts, **more}) + b"\n"
 
 
-def _recall(view: View, asked: RecallRequest, vectors: Any) -> dict[str, Any]:
-    """Compare ordinary searches with searches that compare all chunks."""
+def _recall(view: View, asked: RecallRequest, vectors: Any, stopped: Event) -> dict[str, Any]:
+    """Compare ordinary searches with searches that compare all chunks; end soon after the caller has left."""
+
+    def found_by(**how: Any) -> list[list[Match]]:
+        found = []
+        for begin in range(0, len(vectors), _TOGETHER):
+            if stopped.is_set():
+                raise _Stopped
+            found += view.search_vectors(vectors[begin : begin + _TOGETHER], asked.k, **how)
+        return found
+
     named = asked.queries
     if vectors is None:
         sampled = view.sample(asked.sample)
@@ -185,9 +199,9 @@ def _recall(view: View, asked: RecallRequest, vectors: Any) -> dict[str, Any]:
         vectors = np.array([match.vector for match in sampled], dtype=np.float32)
         named = [match.record_id for match in sampled]
     begun = perf_counter()
-    found = view.search_vectors(vectors, asked.k, ef=asked.ef)
+    found = found_by(ef=asked.ef)
     approximate = perf_counter() - begun
-    exact = view.search_vectors(vectors, asked.k, exact=True)
+    exact = found_by(exact=True)
     exactly = perf_counter() - begun - approximate
     shares = [_share(own, right) for own, right in zip(found, exact, strict=True)]
     worst = sorted(range(len(shares)), key=lambda at: shares[at])[:10]

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from harrier_core.errors import HarrierError
 from harrier_core.fields import PRIVATE
 from harrier_core.records import IngestReport, Match
+from harrier_core.threads import THREADS, in_thread
 from harrier_server.bodies import SearchRequest, decode, texts_of
 from harrier_server.ingesting import AHEAD, Ingesting
 from harrier_server.refusals import Refusal, bad, refusal_of
@@ -23,6 +24,7 @@ from harrier_server.state import State
 
 if TYPE_CHECKING:
     from harrier_core.index import Index
+    from harrier_core.threads import Threads
     from harrier_core.view import View
 
 _MOST_K = 1_000
@@ -33,7 +35,7 @@ _PATIENCE = 5.0  # seconds in which a database has to report its contents
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
     """Return the routes of a server."""
-    listing = Listing(state.indexes)
+    listing = Listing(state.indexes, state.threads)
 
     async def indexes(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
         return answer({"object": "list", "data": [_seen(state, facts) for facts in await listing.facts()]})
@@ -76,7 +78,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         with ExitStack() as admitted:
             count = admitted.enter_context(state.turns.arriving(state.caller(request)))
             count(2 * AHEAD)  # half of it for an incomplete line; longer ones count when they come
-            await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises if it fails
+            await in_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises if it fails
             ingesting = Ingesting(request, index, state.limits, state.under_way, admitted.pop_all(), count)
             ingesting.keep = lambda report: _keep(state, name, report)
             return ingesting
@@ -89,11 +91,15 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
 
 def index_of(state: State, name: str) -> Index:
-    """Return an index by its name. Raise Refusal if the server has no such index."""
+    """Return an index by its name, for a request whose blocking work then runs on the index's own threads.
+
+    Raise Refusal if the server has no such index.
+    """
     index = state.indexes.get(name)
     if index is None:
         known = ", ".join(state.indexes) or "none"
         raise Refusal(404, f"there is no index {name[:100]!r}; this server has {known}", code="index_not_found")
+    THREADS.set(state.threads[name])
     return index
 
 
@@ -127,8 +133,9 @@ def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
 class Listing:
     """The known facts of each index. One whose database is down, or does not answer, does not delay the others."""
 
-    def __init__(self, indexes: Mapping[str, Index]) -> None:
+    def __init__(self, indexes: Mapping[str, Index], threads: Mapping[str, Threads]) -> None:
         self._indexes = indexes
+        self._threads = threads
         self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}  # one thread for each, however often it is listed
 
     async def facts(self) -> list[dict[str, Any]]:
@@ -142,14 +149,14 @@ class Listing:
 
     def _asked(self, name: str, index: Index) -> asyncio.Future[dict[str, Any]]:
         if name not in self._asking:
-            asking = self._asking[name] = asyncio.ensure_future(asyncio.to_thread(_facts, index))
+            asking = self._asking[name] = asyncio.ensure_future(_facts(index, self._threads[name]))
             asking.add_done_callback(lambda _: self._asking.pop(name))
         return self._asking[name]
 
 
-def _facts(index: Index) -> dict[str, Any]:
+async def _facts(index: Index, threads: Threads) -> dict[str, Any]:
     try:
-        facts = index.describe()
+        facts = await threads.run(index.describe)
     except HarrierError as error:
         return {"status": refusal_of(error).code}
     counts = {"chunks": facts.chunks, "records": facts.records, "keywords": bool(facts.keywords)}

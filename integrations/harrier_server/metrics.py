@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from harrier_core import Stats
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -43,10 +49,28 @@ class Metrics:
         """Count the time of a whole request."""
         self._by_role(self._seconds, role).observe(seconds)
 
-    def watch(self, waiting: Callable[[], float]) -> None:
-        """Query the pending work whenever the counters are read."""
+    def watch(self, waiting: Callable[[], float], stats: Callable[[], Stats]) -> None:
+        """Query the pending work, and the model's own statistics, whenever the counters are read."""
         self._waiting.set_function(waiting)
+        self._registry.register(_OfModel(stats))
 
     def written(self) -> bytes:
         """Return all of them in Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+class _OfModel(Collector):
+    """The statistics of the model's engine, whoever uses it."""
+
+    def __init__(self, stats: Callable[[], Stats]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:  # prometheus_client's
+        """Yield the current series."""
+        stats = self._stats()
+        yield CounterMetricFamily("harrier_passes", "Forward passes that ran", stats.passes)
+        retried = "Forward passes run again: in halves for lack of memory, or in float32 after NaN"
+        yield CounterMetricFamily("harrier_retries", retried, stats.retries)
+        yield CounterMetricFamily("harrier_failed_passes", "Forward passes that failed", stats.failures)
+        waited, calls = "Seconds from a call of the model to its first pass", stats.calls
+        yield SummaryMetricFamily("harrier_queue_wait_seconds", waited, calls, stats.queue_wait * calls)

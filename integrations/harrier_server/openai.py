@@ -16,6 +16,8 @@ from harrier_server.refusals import bad
 from harrier_server.routes import JSON, Routes, answer
 from harrier_server.state import State
 
+AS_DIGITS, _AS_BASE64 = 12, 6  # bytes of a number in an answer, about
+
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
     """Return the routes of a server."""
@@ -48,12 +50,15 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
                 "dimensions",
             )
         texts = texts_of(asked.input, state.limits.texts, "input")
-        encoded = await state.service.encode(texts, role, state.caller(request), truncate=truncates(asked.truncate))
-        headers = {SPACE_HEADER: served.digest, **cut(encoded)}
-        own = SPACE_HEADER in request.headers
-        more = {"tokens": list(encoded.tokens), "truncated": list(encoded.truncated)} if own else None
-        written = embeddings(encoded, asked.model, asked.encoding_format, more)
-        return Response(written, headers=headers, media_type=JSON)
+        caller, truncate = state.caller(request), truncates(asked.truncate)
+        a_number = _AS_BASE64 if asked.encoding_format == "base64" else AS_DIGITS
+        with state.answers.made(len(texts) * served.space.dimensions * a_number, caller) as counted:
+            encoded = await state.service.encode(texts, role, caller, truncate=truncate)
+            headers = {SPACE_HEADER: served.digest, **cut(encoded)}
+            own = SPACE_HEADER in request.headers
+            more = {"tokens": list(encoded.tokens), "truncated": list(encoded.truncated)} if own else None
+            written = embeddings(encoded, asked.model, asked.encoding_format, more)
+            return state.answers.held(Response(written, headers=headers, media_type=JSON), counted)
 
     return [
         make.route("/v1/embeddings", "POST", encode),  # the first match is used

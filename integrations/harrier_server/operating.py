@@ -20,8 +20,6 @@ def routes(make: Routes, state: State, metrics: Metrics) -> Sequence[Route]:
         return answer({"status": "live"})
 
     async def ready(request: Request, body: bytes) -> Response:  # noqa: ARG001
-        if state.loaded is not None:
-            await state.service.try_again()
         trouble = state.trouble
         return answer({"status": trouble or "ready"}, 503 if trouble else 200)
 

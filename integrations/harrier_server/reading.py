@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,9 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         number, k = _number(request, "chunk", 0), _number(request, "k", 10)
         if not 1 <= k <= _MOST_K:
             raise bad(f"k must be from 1 to {_MOST_K:,}, got {k}", "k")
-        found = await asyncio.to_thread(view_of(state, name).near, record_id, number, k)
+        view = view_of(state, name)
+        threads, caller = state.threads[name], state.caller(request)
+        found = await threads.run_costly(caller, view.near, record_id, number, k)
         if found is None:
             raise _no_record()
         return answer({"matches": [told(match) for match in found]})

@@ -8,6 +8,8 @@ from typing import Any
 
 from harrier_core.errors import (
     BadVectors,
+    DeviceError,
+    DeviceFull,
     EncoderClosed,
     FilterError,
     HarrierError,
@@ -95,11 +97,13 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
     (TaskError, 400, "unknown_task", "task", None),
     (FilterError, 400, "invalid_value", "where", None),
     (SettingError, 400, "invalid_value", None, None),
+    (DeviceFull, 503, "unavailable", None, "other programs use the device's memory; try again later"),
+    (DeviceError, 503, "unavailable", None, "the device failed; see the server's log"),
     (EncoderClosed, 503, "unavailable", None, "the server is shutting down"),
     (StoreMissing, 404, "index_not_found", "index", None),
     (StoreUnsuitable, 400, "index_unsuitable", "index", None),
     (WrongSpace, 409, "wrong_space", "index", None),
-    (StoreUnavailable, 503, "unavailable", "index", "the index's database cannot be reached"),
+    (StoreUnavailable, 503, "unavailable", "index", "the index's database cannot be reached, or is too slow"),
 )
 
 

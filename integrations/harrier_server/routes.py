@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from harrier_core.callers import CALLER
 from harrier_server.bodies import dumped, read
 from harrier_server.guarding import Guard
+from harrier_server.holding import Answers
 from harrier_server.metrics import Metrics
 from harrier_server.refusals import Refusal, refusal_of
 from harrier_server.settings import Limits
@@ -45,6 +47,7 @@ class Routes:
     limits: Limits
     turns: Turns
     under_way: UnderWay
+    answers: Answers
 
     def route(
         self,
@@ -80,14 +83,16 @@ class Routes:
             return await _unless_gone(request, handler(request, b""))
         self.guard.check(request.headers)
         self.guard.check_key(request.headers)
+        caller = self.guard.caller(request)
+        CALLER.set(caller)  # of this request's task, and all that it begins
         with self.under_way.begun():
             if streamed:
                 return await handler(request, b"")
-            body = await self._read(request) if request.method == "POST" else b""
-            return await _unless_gone(request, handler(request, body))
+            body = await self._read(request, caller) if request.method == "POST" else b""
+            return self.answers.any(await _unless_gone(request, handler(request, body)), caller)
 
-    async def _read(self, request: Request) -> bytes:
-        with self.turns.arriving(self.guard.caller(request)) as count:
+    async def _read(self, request: Request, caller: str) -> bytes:
+        with self.turns.arriving(caller) as count:
             return await read(request, self.limits.body, self.limits.arrival, count)
 
     def _refused(self, refusal: Refusal, *, tei: bool) -> Response:

@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from harrier_core.callers import CALLER
 from harrier_core.embedder import Embedder, Encoded
-from harrier_core.errors import DeviceError, HarrierError, OutOfMemory
+from harrier_core.errors import DeviceFailed, EncoderClosed, HarrierError
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
 from harrier_core.tracing import span
@@ -29,9 +31,9 @@ log = logging.getLogger(__name__)
 # Seconds of work in one part of a request.
 _SECONDS = 0.25
 
-# Consecutive passes that ran out of memory, after which a server reports that it is unhealthy.
-_FAILURES = 3
-_TRY_EVERY = 10.0  # seconds after which an unhealthy server tests whether it has recovered
+_FAILURES = 3  # consecutive passes that failed, after which a server reports that it is unhealthy
+_TRY_EVERY = 1.0  # seconds after which it tests whether a device that failed works again
+_TRIES = 3  # of those in a row that fail, though not for lack of memory: a GPU's driver may need a new process
 
 _QUICK = 50_000  # characters of queries that overtake; longer ones take turns like documents
 _FEW, _SHORT = 16, 2_000  # up to these, texts and characters are tokenized faster than another thread is woken
@@ -41,42 +43,50 @@ _SUBMITTING = 8  # threads for tokenizing
 class Service:
     """One model for all requests of an event loop."""
 
-    def __init__(self, encoder: Embedder, truncating: Encoder, turns: Turns, metrics: Metrics) -> None:
+    def __init__(self, encoder: Encoder, truncating: Encoder, turns: Turns, metrics: Metrics) -> None:
         """Take an encoder that refuses texts that are too long, and one that truncates them."""
         self.encoder = encoder
         self._turns = turns
         self._truncating = truncating
         self._metrics = metrics
         self._pace = Pace(_SECONDS)
-        self._failures = 0
-        self._next_try = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
         # Its own threads, because all the shared ones may be waiting for a database.
         self._submitting = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-submit")
 
     @property
     def is_well(self) -> bool:
-        """Whether the device has enough memory for its work."""
-        return self._failures < _FAILURES
+        """Whether the device runs passes, of this service or of anything else that shares the model."""
+        return self.encoder.stats.failing < _FAILURES
 
     async def encode(self, texts: Sequence[Any], role: Role, caller: str, *, truncate: bool = False) -> Encoded:
         """Return the vectors of texts in their role. If it is cancelled, work that has not begun is dropped."""
         sizes = _sizes(texts)
         encoder = self._truncating if truncate else self.encoder
-        begun = perf_counter()
         with self._turns.admitted(sum(sizes), caller):
-            try:
-                if role.kind == "query" and sum(sizes) <= _QUICK:
-                    # The engine lets queries overtake, and shares passes between callers.
-                    encoded = await self._result(encoder, texts, role)
-                else:
-                    part = partial(self._part, encoder, role, caller)
-                    encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
-            except OutOfMemory:  # a text is too long for the device, which is healthy
-                raise
-            except DeviceError:
-                self._failures += 1
-                raise
-        self._failures = 0
+            return await self._encoded(texts, sizes, role, encoder, caller)
+
+    async def encoded(self, texts: Sequence[Any], role: Role, encoder: Embedder) -> Encoded:
+        """Return what `encode` does, for a request that was admitted, and for the caller of this context."""
+        return await self._encoded(texts, _sizes(texts), role, encoder, str(CALLER.get()))
+
+    def submit(self, texts: Sequence[Any], role: Role, encoder: Embedder) -> Future[Encoded]:
+        """Do what `encoded` does, from any thread; the future can be cancelled."""
+        if self._closed:  # nothing would run on the event loop
+            raise EncoderClosed("the server is shutting down")
+        return asyncio.run_coroutine_threadsafe(self.encoded(texts, role, encoder), self._loop)
+
+    async def _encoded(
+        self, texts: Sequence[Any], sizes: Sequence[int], role: Role, encoder: Embedder, caller: str
+    ) -> Encoded:
+        begun = perf_counter()
+        if role.kind == "query" and sum(sizes) <= _QUICK:
+            # The engine lets queries overtake, and shares passes between callers.
+            encoded = await self._result(encoder, texts, role)
+        else:
+            part = partial(self._part, encoder, role, caller)
+            encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
         self._metrics.took(role.kind, perf_counter() - begun)
         return encoded
 
@@ -104,28 +114,36 @@ class Service:
 
     async def _on_a_thread(self, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
         """Submit on a thread, because texts are tokenized there."""
-        submitting = asyncio.get_running_loop().run_in_executor(self._submitting, submit)
+        submitting = asyncio.get_running_loop().run_in_executor(self._submitting, copy_context().run, submit)
         try:
             return await asyncio.shield(submitting)
         except asyncio.CancelledError:
             submitting.add_done_callback(_drop)
             raise
 
-    async def try_again(self) -> None:
-        """Encode a word if the device ran out of memory, at most every few seconds."""
-        now = monotonic()
-        if self.is_well or now < self._next_try:
-            return
-        self._next_try = now + _TRY_EVERY
+    async def watch(self) -> None:
+        """Test a device on which a pass failed until one runs; return once it has failed too often."""
+        failed, well = 0, True
+        while failed < _TRIES:
+            await asyncio.sleep(_TRY_EVERY)
+            failed = failed + 1 if self.encoder.stats.failing and await self._fails() else 0
+            if self.is_well != well:
+                well = not well
+                log.warning("the device works again" if well else "the device fails, and requests get a 503")
+
+    async def _fails(self) -> bool:
+        """Encode a word; return whether the device fails for another reason than lack of memory."""
         try:
-            await self._result(self.encoder, ["ready"], Role("document"))
+            await self._result(self.encoder, ["ready"], Role("query"))
+        except DeviceFailed:
+            return True
         except HarrierError as error:
-            log.warning("the device still fails: %s", error)
-        else:
-            self._failures = 0
+            log.info("the device still fails: %s", error)
+        return False
 
     def close(self) -> None:
         """End its threads, and close the encoder that was made for it."""
+        self._closed = True
         self._submitting.shutdown(wait=False, cancel_futures=True)
         self._truncating.close()
 

@@ -128,8 +128,8 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
 
     It does not wait for threads that are busy without a request: closing the indexes ends those that wait for a store.
 
-    listening: called with the address once the server listens. Return whether it could load the model; if not, it ends
-    without a signal.
+    listening: called with the address once the server listens. Return whether it ended for a signal; it also ends if
+    the model cannot be loaded, or its device fails for good.
     """
     state: State = app.state.harrier
     settings = state.settings

@@ -19,6 +19,7 @@ class Limits:
     body: int = 32 * 2**20  # bytes
     texts: int = 2_048  # per request, as for OpenAI
     waiting: int = 64 * 2**20  # characters of all waiting requests
+    answers: int = 256 * 2**20  # bytes of all answers that are being made, or that clients have yet to take
     arrival: float = 60.0  # seconds for a body or a line of an ingest to arrive, and for an answer to be taken
     drain: float = 30.0  # seconds for pending requests when the server ends
 

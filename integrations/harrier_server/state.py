@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
     from harrier_core.view import View
     from harrier_server.guarding import Guard
+    from harrier_server.holding import Answers
     from harrier_server.model import Served
     from harrier_server.service import Service
     from harrier_server.settings import Limits, Settings
+    from harrier_server.threads import IndexThreads
     from harrier_server.turns import Turns
     from harrier_server.under_way import UnderWay
 
@@ -29,11 +31,13 @@ class State:
     guard: Guard
     turns: Turns
     under_way: UnderWay
-    indexes: Mapping[str, Index]
-    views: Mapping[str, View]  # with the same names: what callers may see
+    answers: Answers
+    indexes: Mapping[str, Index] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)  # with the same names: what callers may see
+    threads: Mapping[str, IndexThreads] = field(default_factory=dict)  # and these are the indexes' own
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
-    failed: str | None = None  # the message if the model could not be loaded; the log has the reason
+    failed: str | None = None  # the message if the server gave up on the model; the log has the reason
     give_up: Callable[[], None] = lambda: None  # ends the server process
 
     @property
@@ -54,11 +58,11 @@ class State:
     @property
     def trouble(self) -> str | None:
         """Why the server is not ready, or None."""
-        if self.loaded is None:
+        if self.failed is not None or self.loaded is None:
             return self.failed or "the model is still loading"
         if self.under_way.ending:
             return "the server is shutting down"
-        return None if self.service.is_well else "the device is out of memory"
+        return None if self.service.is_well else "the device fails; see the server's log"
 
     def _loaded(self) -> tuple[Served, Service]:
         if self.loaded is None:

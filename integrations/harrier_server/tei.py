@@ -15,6 +15,7 @@ from harrier_core import __version__
 from harrier_server.bodies import EmbedRequest, cut, decode, dumped, texts_of
 from harrier_server.model import SPACE_HEADER
 from harrier_server.naming import Names, Role, Said
+from harrier_server.openai import AS_DIGITS
 from harrier_server.refusals import bad
 from harrier_server.routes import JSON, Routes, answer
 from harrier_server.state import State
@@ -35,9 +36,12 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise bad(f"the model's vectors have {served.space.dimensions} dimensions", "dimensions")
         role = _role(served.names, request.path_params.get("name"), asked.prompt_name)
         texts = texts_of(asked.inputs, state.limits.texts, "inputs")
-        encoded = await state.service.encode(texts, role, state.caller(request), truncate=bool(asked.truncate))
-        headers = {SPACE_HEADER: served.digest, **cut(encoded)}
-        return Response(dumped(list(encoded.vectors)), headers=headers, media_type=JSON)
+        caller = state.caller(request)
+        with state.answers.made(len(texts) * served.space.dimensions * AS_DIGITS, caller) as counted:
+            encoded = await state.service.encode(texts, role, caller, truncate=bool(asked.truncate))
+            headers = {SPACE_HEADER: served.digest, **cut(encoded)}
+            response = Response(dumped(list(encoded.vectors)), headers=headers, media_type=JSON)
+            return state.answers.held(response, counted)
 
     async def info(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
         served = state.served

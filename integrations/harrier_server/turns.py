@@ -20,14 +20,16 @@ from harrier_server.refusals import Refusal
 AT_ONCE = 4
 _WHOLE = 1_000  # the units into which a whole part is divided
 
+_WAITING = "too many texts are waiting to be encoded; try again later"
 _SMALL = 64 * 2**10  # characters of a request that is admitted where a larger one is not
 
 
 class Turns:
     """A fair queue in front of the engine, for one event loop."""
 
-    def __init__(self, at_once: int, most_waiting: int) -> None:
+    def __init__(self, at_once: int, most_waiting: int, refusal: str = _WAITING) -> None:
         """Admit `at_once` parts of requests; refuse new requests while more than `most_waiting` characters wait."""
+        self._refusal = refusal
         self._all = self._free = at_once * _WHOLE
         self._most_waiting = most_waiting
         self.waiting = 0  # characters of unanswered requests, and bytes of those that are arriving
@@ -56,8 +58,7 @@ class Turns:
         def count(size: int) -> None:
             nonlocal arrived
             if not self._fits(arrived + size, self.waiting - arrived, self._waiting_of[caller] - arrived):
-                message = "too many texts are waiting to be encoded; try again later"
-                raise Refusal(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
+                raise Refusal(429, self._refusal, code="rate_limit_exceeded", headers={"Retry-After": "1"})
             arrived += size
             self.waiting += size
             self._waiting_of[caller] += size

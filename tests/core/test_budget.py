@@ -62,11 +62,3 @@ def test_no_growth_beyond_memory() -> None:
         tokens = budget.tokens(None)
         budget.ran([tokens], tokens * 1e-12 + 0.001)
     assert budget.tokens(None) <= 5_000
-
-
-def test_the_longest_text_that_ran() -> None:
-    """The error for a longer text that failed reports it."""
-    budget = Budget(on_cpu=True)
-    budget.ran([7, 900], 1.0)
-    budget.ran([20], 1.0)
-    assert budget.longest == 900

@@ -16,7 +16,7 @@ from harrier_core.calls import Call
 from harrier_core.decoder import Decoder
 from harrier_core.device import choose
 from harrier_core.engine import Engine
-from harrier_core.errors import BadVectors, EncoderClosed, OutOfMemory
+from harrier_core.errors import BadVectors, DeviceFailed, DeviceFull, EncoderClosed, OutOfMemory
 from harrier_core.lanes import _AHEAD, _PATIENCE
 from harrier_core.models import open_model
 from harrier_core.token_rows import Row
@@ -94,6 +94,17 @@ def test_queries_overtake_documents(watched: Watched) -> None:
     assert watched.finish(documents, query) == [[4], [2], [3]]
 
 
+def test_one_query_among_thousands(watched: Watched) -> None:
+    """It runs in the next pass, although another caller's two thousand came first."""
+    many = [watched.submit(*([2, 3] for _ in range(256)), urgent=True, budget=100) for _ in range(8)]
+    one = watched.submit([4, 5], urgent=True, budget=100)
+    watched.go.set()
+    one.result(60)
+    assert 4 in watched.passes[1]
+    assert not any(each.done() for each in many)
+    wait(many)
+
+
 def test_documents_do_not_starve(watched: Watched) -> None:
     """Documents get at least every ninth pass, however many queries there are."""
     documents = watched.submit([2] * 9, [3] * 9)
@@ -122,7 +133,10 @@ def test_an_error_is_for_the_calls_of_its_pass(watched: Watched, monkeypatch: py
     failed = watched.submit([2] * 9, [3] * 9)
     fine = watched.submit([4] * 8)
     watched.finish(failed, fine)
-    assert str(failed.exception()) == "a kernel failed"
+    error = failed.exception()
+    assert isinstance(error, DeviceFailed)
+    assert str(error) == "a forward pass failed on cpu (RuntimeError: a kernel failed)"
+    assert isinstance(error.__cause__, RuntimeError)
     assert fine.result().vectors.shape == (1, 64)
 
 
@@ -260,6 +274,60 @@ def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.Monke
         "text 1 has 60 tokens with its prompt, which does not fit in the memory of cpu even alone "
         "(the longest that ran had 40); split it"
     )
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_device_that_fails(watched: Watched, monkeypatch: pytest.MonkeyPatch, later: bool) -> None:
+    """Failed passes are counted until one runs, whether a pass fails at its start or at its end."""
+    watched.finish(watched.submit([2] * 9))
+    run = Decoder.launch
+
+    def failing(*_: Any, **__: Any) -> Any:
+        def fail() -> Any:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA")
+
+        return fail if later else fail()
+
+    monkeypatch.setattr(Decoder, "launch", failing)
+    for number in range(1, 4):
+        error = watched.submit([3] * 9).exception(60)
+        assert isinstance(error, DeviceFailed)
+        assert "TORCH_USE_CUDA_DSA" not in str(error)
+        assert (watched.engine.stats(0).failures, watched.engine.stats(0).failing) == (number, number)
+    monkeypatch.setattr(Decoder, "launch", run)
+    watched.submit([4] * 9).result(60)
+    assert (watched.engine.stats(0).failures, watched.engine.stats(0).failing) == (3, 0)
+
+
+def test_memory_that_others_took(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts as long as one that ran are not too long: the device is full, and later passes are as large as before."""
+    watched.finish(watched.submit(*([2 + number] * 8 for number in range(8)), budget=200))
+    run = Decoder.launch
+    limit_memory(monkeypatch, tokens=5)
+    error = watched.submit([3] * 8, [4] * 7, budget=200).exception(60)
+    assert isinstance(error, DeviceFull)
+    assert str(error) == (
+        "the memory of cpu is full: a text of 8 tokens did not fit, but one of 8 did before; other programs may use it"
+    )
+    assert watched.engine.stats(0).failing == 1
+    longer = watched.submit([5] * 90, [3] * 8, budget=200)
+    assert isinstance(longer.exception(60), DeviceFull)
+    assert isinstance(watched.submit([5] * 90).exception(60), OutOfMemory)
+    assert (watched.engine.stats(0).failures, watched.engine.stats(0).failing) == (2, 2)
+    monkeypatch.setattr(Decoder, "launch", run)
+    wait([watched.submit([3] * 3, urgent=True)])
+    assert watched.engine.stats(0).failing == 0
+
+
+def test_the_size_of_passes_after_memory_was_taken(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[2 + number] * 8 for number in range(8)]
+    watched.finish(watched.submit(*rows, budget=200))
+    with monkeypatch.context() as taken:
+        limit_memory(taken, tokens=5)
+        assert isinstance(watched.submit(*rows, budget=200).exception(60), DeviceFull)
+    watched.passes.clear()
+    watched.submit(*rows, budget=200).result(60)
+    assert [len(each) for each in watched.passes] == [8]
 
 
 def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

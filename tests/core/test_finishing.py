@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from ingesting import Hashing
 from langchain_core.stores import InMemoryByteStore
 
-from harrier_core import Chunking, Encoded, Index, IngestReport, InputError, Record
+from harrier_core import Chunking, DeviceFull, Encoded, Encoder, Index, IngestReport, InputError, Record
+from harrier_core.decoder import Decoder
 from harrier_core.errors import NotText, Problem
 from harrier_core.pacing import Pace, parts
 from harrier_core.planning import Portions, plan
@@ -229,3 +232,26 @@ def test_a_part_of_a_long_record_that_cannot_be_encoded() -> None:
     assert report.rejected == [("book", "is refused")]
     assert (report.written, report.pending) == (2, 0)
     assert issubclass(NotText, InputError)
+
+
+# -- with a device whose memory others take
+
+
+def test_no_record_is_rejected_because_others_took_the_memory(
+    built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ingest fails, and the next one writes the rest."""
+    records = [Record(f"r{number}", f"a text of some length {number}") for number in range(20)]
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with Encoder(built()) as encoder:
+        index = Index(MemoryStore(), encoder)
+        index.ingest(records[:5])
+        with monkeypatch.context() as taken:
+            taken.setattr(Decoder, "launch", full)
+            with pytest.raises(DeviceFull, match="the memory of cpu is full"):
+                index.ingest(records)
+        report = index.ingest(records)
+    assert (report.written, report.unchanged, report.rejected) == (15, 5, [])

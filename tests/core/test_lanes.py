@@ -23,12 +23,14 @@ def limit(asked: int | None) -> int:
     return asked or LIMIT
 
 
-def make_call(windows: Sequence[Sequence[int]], *, urgent: bool = False, budget: int | None = None) -> Call:
+def make_call(
+    windows: Sequence[Sequence[int]], *, urgent: bool = False, budget: int | None = None, owner: object = None
+) -> Call:
     """Return a call whose rows have these token counts, with its first window fetched."""
     rows = sum(map(len, windows))
     fetched = iter([[Row([7] * length) for length in window] for window in windows])
     vectors, tokens = np.empty((rows, 2), dtype=np.float32), np.zeros(rows, dtype=np.int32)
-    call = Call(fetched, range(rows), vectors, tokens, set(), budget, urgent)
+    call = Call(fetched, range(rows), vectors, tokens, set(), budget, urgent, owner=owner)
     call.add(call.fetch())
     return call
 
@@ -95,6 +97,59 @@ def test_documents_do_not_starve() -> None:
     assert lengths(lanes.next_pass(limit)) == [5, 5]
     alone = lanes_of(make_call([[9] * _PATIENCE + [3]], urgent=True), make_call([[5]]))
     assert [lengths(pass_) for pass_ in passes(alone)][-1] == [5, 3]
+
+
+def test_one_query_among_many() -> None:
+    """It runs in the next pass, whoever asks, although the others came first and go on."""
+    many = [make_call([[1] * 256], urgent=True, owner="bulk") for _ in range(8)]
+    for owner in ("bulk", "another", None):
+        one = make_call([[1]], urgent=True, owner=owner)
+        lanes = lanes_of(*many, one)
+        first = lanes.next_pass(limit)
+        assert first
+        assert one in first.calls
+        assert lengths(first) == [1] * LIMIT
+
+
+def test_owners_share_passes_of_queries() -> None:
+    """Each gets as many tokens, however many calls it has, and what others leave."""
+    many = [make_call([[1] * 100], urgent=True, owner="bulk") for _ in range(30)]
+    one = make_call([[1] * 20], urgent=True, owner="another")
+    lanes = lanes_of(*many, one)
+    ran: Counter[object] = Counter()
+    for _ in range(4):
+        pass_ = lanes.next_pass(limit)
+        assert pass_
+        ran.update(call.owner for call, _ in numbered(pass_))
+    assert ran == {"bulk": 20, "another": 20}
+    assert lengths(lanes.next_pass(limit)) == [1] * LIMIT
+
+
+def test_calls_of_an_owner_end_one_after_another() -> None:
+    """Otherwise a caller who sends the next one after each would leave the device idle."""
+    calls = [make_call([[1] * 20], urgent=True) for _ in range(4)]
+    last = {call: number for number, pass_ in enumerate(passes(lanes_of(*calls))) for call in pass_.calls}
+    ends = [last[call] for call in calls]
+    assert ends == sorted(set(ends))
+
+
+def test_calls_take_turns_if_a_pass_is_too_small_for_all() -> None:
+    """New calls do not overtake those that waited."""
+    calls = [make_call([[7] * 3], urgent=True) for _ in range(3)]
+    lanes, order = lanes_of(*calls), []
+    for _ in range(20):
+        pass_ = lanes.next_pass(limit)
+        assert pass_
+        order += [calls.index(call) for call in pass_.calls if call in calls]
+        lanes.add(make_call([[7]], urgent=True))
+    assert order == [0, 1, 2] * 3
+
+
+def test_documents_run_in_the_order_of_their_calls() -> None:
+    """The calls of an ingest end one after another, and each can be written while the next is encoded."""
+    first, second = make_call([[5] * 4]), make_call([[5] * 4])
+    lanes = lanes_of(first, second)
+    assert [pass_.calls for pass_ in passes(lanes)] == [[first], [first], [second], [second]]
 
 
 def test_only_waiting_documents_count() -> None:
@@ -173,9 +228,10 @@ class Scheduling(RuleBasedStateMachine):
         windows=st.lists(st.lists(st.integers(1, 13), min_size=1, max_size=4), min_size=1, max_size=4),
         urgent=st.booleans(),
         budget=st.none() | st.integers(1, 20),
+        owner=st.none() | st.integers(1, 3),
     )
-    def add(self, windows: list[list[int]], urgent: bool, budget: int | None) -> None:
-        call = make_call(windows, urgent=urgent, budget=budget)
+    def add(self, windows: list[list[int]], urgent: bool, budget: int | None, owner: int | None) -> None:
+        call = make_call(windows, urgent=urgent, budget=budget, owner=owner)
         self.windows[call] = windows
         self.ran[call] = []
         self.lanes.add(call)
@@ -255,7 +311,7 @@ class Scheduling(RuleBasedStateMachine):
 
 
 def numbered(pass_: Pass) -> list[tuple[Call, int]]:
-    return [(call, number) for call, taken in pass_.shares for number, _ in taken]
+    return [(call, number) for call, taken in pass_.shares.items() for number, _ in taken]
 
 
 def longest_first(windows: list[list[int]]) -> list[int]:

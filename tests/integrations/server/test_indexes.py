@@ -206,8 +206,9 @@ def test_an_unreachable_index(serve_within: ServeWithin, encoder: Encoder, monke
         waiting, failing, ready = (Index(store, encoder) for store in stores)
         ready.ingest(RECORDS)
         server = serve_within(indexes={"waiting": waiting, "failing": failing, "ready": ready})
-        describe = Mock(wraps=waiting.describe)
-        monkeypatch.setattr(waiting, "describe", describe)
+        served = server.state.indexes["waiting"]
+        describe = Mock(wraps=served.describe)
+        monkeypatch.setattr(served, "describe", describe)
         asked = [pool.submit(httpx.get, f"{server.url}/v1/indexes") for _ in range(20)]
         for listing in asked:
             listed = {each["id"]: each["status"] for each in listing.result().json()["data"]}

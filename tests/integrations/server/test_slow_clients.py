@@ -111,3 +111,27 @@ def send(connection: socket.socket, size: int) -> None:
     """Send a body of blanks, and read the answer afterwards."""
     for begin in range(0, size, 100_000):
         connection.sendall(b" " * min(100_000, size - begin))
+
+
+def test_an_answer_that_is_not_taken(serve_within: ServeWithin) -> None:
+    """It counts until it is sent: other large ones are refused meanwhile, and small ones are not."""
+    server = serve_within(answers=2_000_000)
+    large = json.dumps({"model": "tiny-document", "input": ["a"] * 2_000}).encode()
+    url = f"{server.url}/v1/embeddings"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(HEAD % len(large) + large)
+        while not server.state.answers.waiting:
+            time.sleep(0.01)
+        while server.state.turns.waiting:  # until the vectors are made
+            time.sleep(0.01)
+        refused = httpx.post(url, content=large)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "wait for their clients to take them" in refused.text
+        assert httpx.post(url, json=QUERY).status_code == 200
+        assert server.state.answers.waiting
+    while server.state.answers.waiting:
+        time.sleep(0.01)
+    assert len(httpx.post(url, content=large).json()["data"]) == 2_000
+    assert server.state.answers.waiting == 0

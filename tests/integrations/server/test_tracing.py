@@ -113,10 +113,11 @@ def test_a_search_and_an_ingest(url: str, told: Told, spans: InMemorySpanExporte
     assert httpx.post(f"{url}/v1/ingest?index=notes", content=line, headers=headers).is_success
     asked = {"index": "notes", "query": "bread"}
     assert httpx.post(f"{url}/v1/search", json=asked, headers=headers).is_success
-    own = [each for each in told(10) if each["context"]["trace_id"] == "0x0af7651916cd43dd8448eb211c80319c"]
+    own = [each for each in told(11) if each["context"]["trace_id"] == "0x0af7651916cd43dd8448eb211c80319c"]
     [ingest], [search] = named(own, "POST /v1/ingest"), named(own, "POST /v1/search")
     assert ingest["parent_id"] == search["parent_id"] == "0xb7ad6b7169203331"
-    assert [each["parent_id"] for each in named(own, "harrier.encode")] == [search["context"]["span_id"]]
+    expected_parents = [each["context"]["span_id"] for each in (ingest, search)]
+    assert [each["parent_id"] for each in named(own, "harrier.encode")] == expected_parents
     assert spans.get_finished_spans()
 
 

@@ -1,0 +1,129 @@
+"""A server with an index whose store answers nothing, next to one that is well."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from serving import Within
+
+from harrier_core import Encoder, Index, Record
+from harrier_core.testing import MemoryStore
+
+ServeWithin = Callable[..., Within]
+
+RECORDS = [Record(f"r{number}", f"Bread rises because of yeast {number}.") for number in range(60)]
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "search", "arguments": {"query": "yeast"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+_MANY = 40  # more than asyncio has threads on any machine
+
+
+class Blocked(MemoryStore):
+    """A store whose searches and descriptions wait while it is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+        self.searched = 0
+
+    def search(self, *args: Any, **kwargs: Any) -> Any:
+        self.searched += 1
+        assert self.go.wait(120)
+        return super().search(*args, **kwargs)
+
+    def describe(self) -> Any:
+        assert self.go.wait(120)
+        return super().describe()
+
+
+@pytest.fixture
+def store() -> Iterator[Blocked]:
+    store = Blocked()
+    yield store
+    store.go.set()
+
+
+@pytest.fixture
+def served(serve_within: ServeWithin, encoder: Encoder, store: Blocked, monkeypatch: pytest.MonkeyPatch) -> Within:
+    monkeypatch.setattr("harrier_server.indexes._PATIENCE", 0.5)
+    monkeypatch.setattr("harrier_server.threads.WAITING", 2 * _MANY)
+    indexes = {"well": Index(MemoryStore(), encoder), "sick": Index(store, encoder)}
+    for each in indexes.values():
+        each.ingest(RECORDS)
+    return serve_within(indexes=indexes)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4 * _MANY) as pool:
+        yield pool
+
+
+def search(server: Within, index: str) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/search", json={"index": index, "query": "yeast"}, timeout=120)
+
+
+def recall(server: Within, index: str, timeout: float = 120) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/recall", json={"index": index, "sample": 50}, timeout=timeout)
+
+
+def test_a_blocked_store_stalls_no_other_index(served: Within, store: Blocked, pool: ThreadPoolExecutor) -> None:
+    store.go.clear()
+    held = [pool.submit(search, served, "sick") for _ in range(_MANY)]
+    while store.searched < 4:
+        time.sleep(0.01)
+    assert search(served, "well").status_code == 200
+    assert httpx.post(f"{served.url}/well/mcp", json=CALL, headers=ACCEPT).json()["result"]["structuredContent"]
+    assert httpx.get(f"{served.url}/v1/near?index=well&id=r1").status_code == 200
+    assert recall(served, "well").json()["recall"] == 1
+    listed = {each["id"]: each["status"] for each in httpx.get(f"{served.url}/v1/indexes").json()["data"]}
+    assert listed == {"well": "ready", "sick": "unavailable"}
+    line = '{"id": "new", "text": "Rivers carry sand."}'
+    assert '"status":"done"' in httpx.post(f"{served.url}/v1/ingest?index=well", content=line).text
+    store.go.set()
+    assert {each.result().status_code for each in held} == {200}
+
+
+def test_too_many_searches_of_a_blocked_store(served: Within, store: Blocked, pool: ThreadPoolExecutor) -> None:
+    """Those that would have to wait too long are refused, and may be tried again."""
+    store.go.clear()
+    asked = [pool.submit(search, served, "sick") for _ in range(4 * _MANY)]
+    refused = next(each.result() for each in _ended(asked))
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    store.go.set()
+    statuses = [each.result().status_code for each in asked]
+    assert statuses.count(200) >= 2 * _MANY
+    assert search(served, "sick").status_code == 200
+
+
+def _ended(asked: list[Future[httpx.Response]]) -> Iterator[Future[httpx.Response]]:
+    while True:
+        yield from (each for each in asked if each.done())
+        time.sleep(0.01)
+
+
+def test_comparisons_do_not_hold_up_searches(served: Within, store: Blocked, pool: ThreadPoolExecutor) -> None:
+    """Few of them run at once, and one whose caller has left ends soon."""
+    store.go.clear()
+    before = store.searched
+    left = [pool.submit(recall, served, "sick", 1.0) for _ in range(_MANY)]
+    for each in left:
+        with pytest.raises(httpx.ReadTimeout):
+            each.result()
+    assert store.searched - before <= 2
+    store.go.set()
+    assert search(served, "sick").status_code == 200
+    time.sleep(0.5)
+    assert store.searched - before <= 2 * 2 + 1  # each ends before its next search
+    assert recall(served, "sick").json()["recall"] == 1
