@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
 from psycopg import Connection, errors, sql
 
-from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.store import OpenStore
+from harrier_pgvector.attached import hanging, own, published, take_rights, take_settings
 from harrier_pgvector.connections import Connections, Held
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.opening import TableName
-from harrier_pgvector.schema import COLUMNS, Name, written
+from harrier_pgvector.schema import Name
 from harrier_pgvector.session import ask, transaction
-from harrier_pgvector.words import COLUMNS as WORDS
 
 Last = Callable[[OpenStore, OpenStore], None]
 
@@ -28,34 +29,6 @@ _WAIT = "10s"  # for current writers
 _MOMENT, _PAUSE, _TRIES = "100ms", 0.2, 100
 
 _PAGE = 5_000  # records that are compared at once
-
-# The objects that belong to a table and would stay with it: a word for each, and its name.
-_HANGING = """
-    SELECT 'a trigger', tgname::text FROM pg_trigger WHERE tgrelid = %(oid)s AND NOT tgisinternal
-    UNION ALL SELECT 'a policy', polname::text FROM pg_policy WHERE polrelid = %(oid)s
-    UNION ALL SELECT 'row-level security', '' FROM pg_class WHERE oid = %(oid)s AND relrowsecurity
-    UNION ALL SELECT 'partitions', '' FROM pg_class WHERE oid = %(oid)s AND relkind = 'p'
-    UNION ALL SELECT 'a foreign key', conname::text FROM pg_constraint
-        WHERE contype = 'f' AND %(oid)s IN (conrelid, confrelid)
-    UNION ALL SELECT 'inheritance', inhrelid::regclass::text FROM pg_inherits WHERE %(oid)s IN (inhrelid, inhparent)
-    UNION ALL SELECT 'a publication', p.pubname::text FROM pg_publication_rel r
-        JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = %(oid)s
-    UNION ALL SELECT DISTINCT 'a view', v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid
-        JOIN pg_class v ON v.oid = w.ev_class WHERE d.classid = 'pg_rewrite'::regclass
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s AND v.oid NOT IN (%(oid)s, %(view)s)
-    UNION ALL SELECT 'a column', attname::text FROM pg_attribute
-        WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped AND attname <> ALL (%(columns)s)
-    UNION ALL SELECT 'privileges on a column', attname::text FROM pg_attribute
-        WHERE attrelid = %(oid)s AND attnum > 0 AND attacl IS NOT NULL
-    LIMIT 1"""
-
-# The privileges on a table of roles other than its owner: none if nothing was ever granted. 0 is PUBLIC.
-_RIGHTS = """
-    SELECT coalesce(r.rolname, ''), a.grantee = 0, a.privilege_type, a.is_grantable
-    FROM pg_class c CROSS JOIN aclexplode(c.relacl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee
-    WHERE c.oid = %s AND a.grantee <> c.relowner AND (a.grantee = 0 OR r.rolname IS NOT NULL)"""
-
-_OWNER = "SELECT r.rolname FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = %s"
 
 
 class TableExchange:
@@ -69,32 +42,39 @@ class TableExchange:
 
     def problem(self) -> str | None:
         """Return why the exchange cannot be done and what to do, or None if it can be done."""
-        return self._connections.run(self._problem)
+        problem, publication = self._connections.run(
+            lambda connection: (self._problem(connection), published(connection, self._names(self._live)))
+        )
+        if publication is not None and problem is None:
+            warnings.warn(
+                f"publication {publication!r} sends table {self._live} to its subscribers; after the switch they get "
+                "the new model's vectors under that name",
+                StoreWarning,
+                stacklevel=3,
+            )
+        return problem
 
     def _problem(self, connection: Connection[Any]) -> str | None:
         if self._there(connection, self._kept) is not None:
             return f"table {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
-        followed = self._followed(connection)
-        if isinstance(followed, str):
-            return followed
-        found = self._live.find(connection)
-        bound: Any = {"oid": found.oid, "columns": [*COLUMNS, *WORDS], "view": followed}
-        row = ask(connection, _HANGING, bound).fetchone()
-        if row is None:
-            return None
-        what = f"{row[0]} {row[1]!r}" if row[1] else row[0]
-        return f"table {self._live} has {what}, which the new table would lack; remove it first"
+        if (problem := self._problem_of_syncs(connection)) is not None:
+            return problem
+        live, new = self._oid(connection, self._live), self._there(connection, self._new)
+        if (what := hanging(connection, live, self._view(connection, self._live))) is not None:
+            return f"table {self._live} has {what}, which the new table would lack; remove it first"
+        if new is not None and (what := own(connection, live, new)) is not None:
+            return f"table {self._live} has {what}, which table {self._new} lacks; create it there too, or remove it"
+        return None
 
-    def _followed(self, connection: Connection[Any]) -> int | str:
-        """Return the oid of a live sync's view, 0 without a sync, or why the sync prevents the exchange."""
+    def _problem_of_syncs(self, connection: Connection[Any]) -> str | None:
+        """Return why live syncs of the tables prevent the exchange, or None."""
         from harrier_pgvector.dropping import followed
         from harrier_pgvector.sync.exchanging import lag
-        from harrier_pgvector.sync.objects import view_of
 
         source = followed(connection, self._live)
         new = None if self._there(connection, self._new) is None else followed(connection, self._new)
         if source is None and new is None:
-            return 0
+            return None
         if source != new:
             source, table = source or new, self._live if source else self._new
             return (
@@ -103,7 +83,16 @@ class TableExchange:
             )
         if (left := lag(connection, (self._new.schema, self._new.name))) is not None:
             return f"table {self._new} has not caught up: {left}; run a worker with its model, and try again"
-        view = view_of((self._live.schema, self._live.name)).as_string(connection).replace("%%", "%")
+        return None
+
+    def _view(self, connection: Connection[Any], table: TableName) -> int:
+        """Return the oid of the view that a live sync has made of a table, or 0."""
+        from harrier_pgvector.dropping import followed
+        from harrier_pgvector.sync.objects import view_of
+
+        if followed(connection, table) is None:
+            return 0
+        view = view_of(self._names(table)).as_string(connection).replace("%%", "%")
         [[oid]] = ask(connection, "SELECT coalesce(to_regclass(%s)::oid, 0)", [view]).fetchall()
         return int(oid)
 
@@ -172,7 +161,7 @@ class TableExchange:
             with self._holding(connection) as held:
                 last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)
-            self._rename(connection, views=bool(self._followed(connection)))
+            self._rename(connection, views=self._take_rights_of_views(connection))
 
     @contextmanager
     def _holding(self, connection: Connection[Any]) -> Iterator[Held]:
@@ -210,22 +199,24 @@ class TableExchange:
         )
 
     def _take_rights(self, connection: Connection[Any], live: int, new: int) -> None:
-        """Give the new table the owner and the grants of the other one, and no others."""
-        table = self._name(self._new)
-        for role, public, _, _ in ask(connection, _RIGHTS, [new]).fetchall():
-            connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(table, _grantee(role, public=public)), [])
-        for role, public, right, grantable in ask(connection, _RIGHTS, [live]).fetchall():
-            grant = sql.SQL("GRANT {} ON {} TO {}{}").format(
-                written(right), table, _grantee(role, public=public),
-                sql.SQL(" WITH GRANT OPTION" if grantable else ""),
-            )  # fmt: skip
-            connection.execute(grant, [])
-        [[owner]], [[other]] = (ask(connection, _OWNER, [oid]).fetchall() for oid in (live, new))
-        if owner != other:
-            connection.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, Name(owner)), [])
+        """Give the new table the owner, the grants and the settings of the other one."""
+        take_rights(connection, self._name(self._new), live, new)
+        take_settings(connection, self._name(self._new), live, new)
+
+    def _take_rights_of_views(self, connection: Connection[Any]) -> bool:
+        """Give the view of the new table the owner and the grants of the other one; return whether there are views."""
+        from harrier_pgvector.sync.objects import view_of
+
+        live, new = (self._view(connection, each) for each in (self._live, self._new))
+        if live and new:
+            take_rights(connection, view_of(self._names(self._new)), live, new)
+        return bool(live or new)
 
     def _name(self, table: TableName) -> Name:
-        return Name(table.schema, table.name)
+        return Name(*self._names(table))
+
+    def _names(self, table: TableName) -> tuple[str, str]:
+        return table.schema, table.name
 
     def _oid(self, connection: Connection[Any], table: TableName) -> int:
         return table.find(connection).oid
@@ -234,7 +225,3 @@ class TableExchange:
         with suppress(StoreMissing):
             return self._oid(connection, table)
         return None
-
-
-def _grantee(role: str, *, public: bool) -> sql.Composable:
-    return sql.SQL("PUBLIC") if public else Name(role)

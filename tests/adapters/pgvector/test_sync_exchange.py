@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 
 import pytest
+from databases import NewRole
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync import SyncWorker
@@ -63,6 +64,25 @@ def test_switching_and_switching_back(database: str, execute: Execute) -> None:
             drop_old(store)
         opened(database, table="docs_before").drop(chunks=True)
         assert execute("SELECT to_regclass('docs_before_by_key') IS NULL") == [(True,)]
+
+
+def test_dependents_of_the_view(database: str, execute: Execute, new_role: NewRole) -> None:
+    """Views of the sync's view are refused, and its grants are kept."""
+    reader = new_role("reader")
+    execute("CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL)")
+    execute("INSERT INTO notes VALUES (1, 'the first')")
+    for table, model in (("docs", Hashing()), ("docs_next", Other())):
+        opened(database, table=table).create("notes", model.space, text="body")
+        SyncWorker(database, model).drain()
+    execute(f'GRANT SELECT ON docs_by_key TO "{reader}"')
+    execute("CREATE VIEW mine AS SELECT id, chunk_text FROM docs_by_key")
+    with PgVectorStore(database, table="docs") as store:
+        with pytest.raises(StoreUnsuitable, match="has a view 'public.mine', which the new table would lack"):
+            switch(store, Other())
+        execute("DROP VIEW mine")
+        switch(store, Other())
+    asked = "SELECT has_table_privilege(%s, 'docs_by_key', 'SELECT')"
+    assert execute(asked, [reader]) == [(True,)]
 
 
 def test_workers_that_run_on(database: str, execute: Execute) -> None:
