@@ -69,7 +69,7 @@ class TableExchange:
     def _problem_of_syncs(self, connection: Connection[Any]) -> str | None:
         """Return why live syncs of the tables prevent the exchange, or None."""
         from harrier_pgvector.dropping import followed
-        from harrier_pgvector.sync.exchanging import lag
+        from harrier_pgvector.sync.exchanging import problem
 
         source = followed(connection, self._live)
         new = None if self._there(connection, self._new) is None else followed(connection, self._new)
@@ -81,9 +81,20 @@ class TableExchange:
                 f"a live sync of {source} writes to table {table}, but no sync of that source writes to the other "
                 f"one; declare one to table {self._new} with the new model, and switch once its workers have caught up"
             )
-        if (left := lag(connection, (self._new.schema, self._new.name))) is not None:
-            return f"table {self._new} has not caught up: {left}; run a worker with its model, and try again"
-        return None
+        return self._behind(problem(connection, self._names(self._live), self._names(self._new)))
+
+    def _behind(self, why: str | None) -> str | None:
+        return None if why is None else f"table {self._new} has not caught up: {why}"
+
+    def _wait_for_sync(self, connection: Connection[Any]) -> None:
+        """Wait until the new table's sync, if it has one, has done all that the other one may have done."""
+        from harrier_pgvector.dropping import followed
+        from harrier_pgvector.sync.exchanging import wait
+
+        if followed(connection, self._new) is None:
+            return
+        if (why := self._behind(wait(connection, self._names(self._new)))) is not None:
+            raise StoreUnsuitable(why)
 
     def _view(self, connection: Connection[Any], table: TableName) -> int:
         """Return the oid of the view that a live sync has made of a table, or 0."""
@@ -154,6 +165,7 @@ class TableExchange:
                 connection.execute(sql.SQL(_WRITERS_OUT).format(self._name(self._live)), [])
             except errors.LockNotAvailable:
                 raise self._busy("writes to it") from None
+            self._wait_for_sync(connection)
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
             if (self._oid(connection, self._live), self._oid(connection, self._new)) != oids:

@@ -93,8 +93,8 @@ def switch(
     both places, the switch is refused, and the source must be ingested into both again.
 
     If a live sync keeps the index up to date, another sync of the same source fills the "_next" place, with workers
-    that have the new model. Nothing is carried over here: the switch is refused until that sync has caught up. Both
-    continue afterwards.
+    that have the new model. Nothing is carried over here: the switch is refused if that sync is far behind, and waits
+    for it if it is not. Both continue afterwards.
     """
     return _exchange(place, encoder, RECUT if recut else NEXT, BEFORE, on_progress)
 
