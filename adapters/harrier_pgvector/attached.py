@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import Connection, sql
 
+from harrier_pgvector.noting import NOTED
 from harrier_pgvector.schema import COLUMNS, STAMP, Name, literal, written
 from harrier_pgvector.session import ask
 from harrier_pgvector.words import COLUMNS as WORDS
@@ -14,7 +15,9 @@ from harrier_pgvector.words import COLUMNS as WORDS
 # Objects that the new table would lack, or that would keep using the old one: a word for each, and its name. The
 # table's view, if a live sync has made one, is exchanged as well.
 _HANGING = """
-    SELECT 'a trigger', tgname::text FROM pg_trigger WHERE tgrelid IN (%(oid)s, %(view)s) AND NOT tgisinternal
+    SELECT 'a trigger', tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE tgrelid IN (%(oid)s, %(view)s) AND NOT tgisinternal
+        AND NOT (p.proname ~ %(noted)s AND pg_has_role(p.proowner, 'USAGE'))
     UNION ALL SELECT 'a rule', rulename::text FROM pg_rewrite
         WHERE ev_class IN (%(oid)s, %(view)s) AND rulename <> '_RETURN'
     UNION ALL SELECT 'a policy', polname::text FROM pg_policy WHERE polrelid = %(oid)s
@@ -105,7 +108,7 @@ _OWNER = "SELECT r.rolname FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
 
 def hanging(connection: Connection[Any], oid: int, view: int) -> str | None:
     """Return an object that an exchange would break or lose, or None; view: the oid of the table's view, or 0."""
-    bound: Any = {"oid": oid, "view": view, "columns": [*COLUMNS, *WORDS]}
+    bound: Any = {"oid": oid, "view": view, "columns": [*COLUMNS, *WORDS], "noted": NOTED}
     return _said(ask(connection, _HANGING, bound).fetchone())
 
 

@@ -12,8 +12,12 @@ from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.store import OpenStore
+from harrier_pgvector import comparing
 from harrier_pgvector.attached import hanging, own, published, take_rights, take_settings
+from harrier_pgvector.building import take_time
+from harrier_pgvector.comparing import MOMENT, PAUSE, WAIT, WRITERS_OUT, Comparison
 from harrier_pgvector.connections import Connections, Held
+from harrier_pgvector.noting import forget
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import Name
@@ -21,14 +25,7 @@ from harrier_pgvector.session import ask, transaction
 
 Last = Callable[[OpenStore, OpenStore], None]
 
-# It keeps out writers, but not readers; later writers queue behind it.
-_WRITERS_OUT: LiteralString = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
 _ALL_OUT: LiteralString = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
-_WAIT = "10s"  # for current writers
-# For current readers. Later readers wait behind this lock, so it is requested only for moments, again and again.
-_MOMENT, _PAUSE, _TRIES = "100ms", 0.2, 100
-
-_PAGE = 5_000  # records that are compared at once
 
 
 class TableExchange:
@@ -39,6 +36,7 @@ class TableExchange:
         self._live = live
         self._new = new
         self._kept = kept
+        self._comparison = Comparison(connections, live, new)
 
     def problem(self) -> str | None:
         """Return why the exchange cannot be done and what to do, or None if it can be done."""
@@ -116,32 +114,18 @@ class TableExchange:
 
         self._connections.run(take, writes=True)
 
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note which records change in the meantime, so that `differing` compares all of them only once."""
+        try:
+            self._comparison.begin()
+            yield
+        finally:
+            self._comparison.end()
+
     def differing(self) -> Iterator[list[str]]:
         """Yield the ids of the records whose chunks differ between the two tables."""
-        last: str | None = ""
-        while last is not None:
-            after = last
-            page, last = self._connections.run(lambda connection, after=after: self._page(connection, after))  # type: ignore[misc]
-            if page:
-                yield page
-
-    def _page(self, connection: Connection[Any], after: str) -> tuple[list[str], str | None]:
-        """Return which of the next records differ, and the last record that was compared, or None at the end."""
-        names = {"live": self._name(self._live), "new": self._name(self._new)}
-        ids = sql.SQL(
-            "SELECT record_id FROM {live} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 1 OFFSET %s"
-        )
-        row = ask(connection, ids.format(**names), [after, _PAGE - 1]).fetchone()
-        last = None if row is None else str(row[0])
-        bounds = sql.SQL("record_id > %s" if last is None else "record_id > %s AND record_id <= %s")
-        compare = sql.SQL(
-            "SELECT DISTINCT record_id FROM (SELECT record_id, number, hash FROM {live} WHERE {bounds}) AS a "
-            "FULL JOIN (SELECT record_id, number, hash FROM {new} WHERE {bounds}) AS b USING (record_id, number) "
-            "WHERE a.hash IS DISTINCT FROM b.hash"
-        )
-        bound = [after] if last is None else [after, last]
-        rows = ask(connection, compare.format(**names, bounds=bounds), bound * 2).fetchall()
-        return [record_id for (record_id,) in rows], last
+        return self._comparison.differing()
 
     def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:  # noqa: ARG002
         """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing.
@@ -152,17 +136,24 @@ class TableExchange:
         oids = self._connections.run(
             lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
         )
-        self._connections.run(lambda connection: self._run(connection, oids, last), writes=True)
+        is_known = self._comparison.is_known
+
+        def run(connection: Connection[Any]) -> None:
+            self._comparison.is_known = is_known  # again, if the first attempt was rolled back
+            self._run(connection, oids, last)
+
+        self._connections.run(run, writes=True)
 
     def _run(self, connection: Connection[Any], oids: tuple[int, int], last: Last) -> None:
         live, new = oids
         if self._there(connection, self._live) == new and self._there(connection, self._kept) == live:
             return  # the connection was lost after it was done
         with transaction(connection):
-            # `last` encodes, and the connection is idle meanwhile.
-            connection.execute(f"SET LOCAL lock_timeout = '{_WAIT}'; SET LOCAL idle_in_transaction_session_timeout = 0")
+            take_time(connection)  # `last` encodes, and the connection is idle meanwhile
+            connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'; SET LOCAL idle_in_transaction_session_timeout = 0")
             try:
-                connection.execute(sql.SQL(_WRITERS_OUT).format(self._name(self._live)), [])
+                for each in (self._live, self._new)[: 1 + self._comparison.is_noting]:
+                    connection.execute(sql.SQL(WRITERS_OUT).format(self._name(each)), [])
             except errors.LockNotAvailable:
                 raise self._busy("writes to it") from None
             self._wait_for_sync(connection)
@@ -173,27 +164,28 @@ class TableExchange:
             with self._holding(connection) as held:
                 last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)
-            self._rename(connection, views=self._take_rights_of_views(connection))
+            self._rename(connection, oids, views=self._take_rights_of_views(connection))
 
     @contextmanager
     def _holding(self, connection: Connection[Any]) -> Iterator[Held]:
         """Run all operations on this connection."""
         held, others = Held(connection), self._connections
-        self._connections = held
+        self._connections = self._comparison.connections = held
         try:
             yield held
         finally:
-            self._connections = others
+            self._connections = self._comparison.connections = others
 
-    def _rename(self, connection: Connection[Any], *, views: bool) -> None:
+    def _rename(self, connection: Connection[Any], oids: tuple[int, int], *, views: bool) -> None:
         from harrier_pgvector.sync.exchanging import rename_views
 
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
-        for _ in range(_TRIES):
+        for _ in range(comparing.TRIES):
             with suppress(errors.LockNotAvailable), transaction(connection):  # a savepoint, whose locks end with it
-                connection.execute(f"SET LOCAL lock_timeout = '{_MOMENT}'")
+                connection.execute(f"SET LOCAL lock_timeout = '{MOMENT}'")
                 for each in (self._live, self._new):
                     connection.execute(sql.SQL(_ALL_OUT).format(self._name(each)), [])
+                forget(connection, oids)
                 connection.execute(rename.format(self._name(self._live), Name(self._kept.name)), [])
                 connection.execute(rename.format(self._name(self._new), Name(self._live.name)), [])
                 if views:
@@ -201,7 +193,7 @@ class TableExchange:
                         connection, *((each.schema, each.name) for each in (self._live, self._new, self._kept))
                     )
                 return
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
         raise self._busy("reads it")
 
     def _busy(self, does: str) -> StoreUnavailable:

@@ -148,12 +148,15 @@ def _exchange(
                 report.complete = True
                 return report
             filling = index.filling(new, embedder, told, Pace(None), exchange)
-            filling.run()
-            _refuse_rejected(report)
-            new.build_indexes()
-            report.stage = "switching"
-            told.tell()
-            exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
+            with exchange.noting():
+                filling.run()
+                _refuse_rejected(report)
+                new.build_indexes()
+                filling.run()  # what was written while they were built
+                _refuse_rejected(report)
+                report.stage = "switching"
+                told.tell()
+                exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
     return report
 
 

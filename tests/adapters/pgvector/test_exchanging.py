@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
-from harrier_pgvector import PgVectorStore
+from harrier_pgvector import PgVectorStore, comparing
+from harrier_pgvector.comparing import Comparison
+from harrier_pgvector.connections import Connections, Held
 from ingesting import CHUNKING, Hashing, before
+from psycopg.conninfo import make_conninfo
 from reembeds import Other
 from syncs import Execute
 
-from harrier_core import Index, Record, StoreUnsuitable, StoreWarning
-from harrier_core.migration import back, reembed, spaces, switch
+from harrier_core import Contents, Index, Record, StoreUnsuitable, StoreWarning
+from harrier_core.migration import ReembedReport, back, reembed, spaces, switch
 
 RECORDS = list(before())[:20]
 
@@ -133,3 +139,150 @@ def run(execute: Execute, statements: str) -> None:
     """Run statements one by one: some must not share a transaction with others."""
     for statement in statements.split(";") if "BEGIN ATOMIC" not in statements else [statements]:
         execute(statement)
+
+
+# -- what writers wait for
+
+
+class Compared:
+    """How many pages of all records are compared, while others can write and while they cannot."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pages = {Connections: 0, Held: 0}
+        page = Comparison._page
+
+        def counted(comparison: Comparison, *given: Any) -> Any:
+            self.pages[type(comparison.connections)] += 1
+            return page(comparison, *given)
+
+        monkeypatch.setattr(comparing, "_PAGE", 10)
+        monkeypatch.setattr(Comparison, "_page", counted)
+
+
+# What an application may do between the comparison of all records and the moment when writers have to wait.
+CHANGES = [
+    "DELETE FROM docs WHERE record_id = 'r003'",
+    "UPDATE docs SET record_id = 'moved' WHERE record_id = 'r004'",
+    """
+    INSERT INTO docs SELECT 'copied', number, text, metadata, start_at, end_at, hash, embedding FROM docs
+    WHERE record_id = 'r005'
+    """,
+    "SET session_replication_role = replica",  # as in a session that applies changes from elsewhere
+    "DELETE FROM docs WHERE record_id = 'r006'",
+    "SET session_replication_role = origin",
+]
+
+
+def test_only_changes_are_compared_while_writers_wait(
+    store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are carried over whoever made them, in either direction, and nothing that notes them is left."""
+    compared = Compared(monkeypatch)
+    reembed(store, Other())
+    for turn, model in ((switch, Other()), (back, Hashing())):
+        changes = list(CHANGES) if turn is switch else [each.replace("r00", "r01") for each in CHANGES[:1]]
+
+        def tell(report: ReembedReport, changes: list[str] = changes) -> None:
+            while report.stage == "switching" and changes:
+                execute(changes.pop(0))
+
+        compared.pages[Connections] = 0
+        assert turn(store, model, on_progress=tell).complete
+        assert changes == []
+        assert compared.pages[Connections] >= 2
+        assert compared.pages[Held] == 0
+        ids = set(Contents(store).record_ids())
+        assert ids & {"r003", "r004", "r006", "moved", "copied"} == {"moved", "copied"}
+        for each in Index(store, model).read():
+            assert np.allclose(each.vector, model.encode_documents([each.chunk.text])[0], atol=1e-3)
+    assert noted(execute) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "TRUNCATE docs",
+        """
+        ALTER TABLE docs DISABLE TRIGGER ALL; DELETE FROM docs WHERE record_id = 'r003';
+        ALTER TABLE docs ENABLE TRIGGER ALL
+        """,
+    ],
+)
+def test_changes_that_triggers_do_not_describe(
+    store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """All records are compared again."""
+    compared = Compared(monkeypatch)
+    reembed(store, Other())
+    changes = change.split(";")
+
+    def tell(report: ReembedReport) -> None:
+        while report.stage == "switching" and changes:
+            execute(changes.pop(0))
+
+    switch(store, Other(), on_progress=tell)
+    assert compared.pages[Held] > 0
+    assert set(Contents(store).record_ids()) == (
+        set() if "TRUNCATE" in change else {each.id for each in RECORDS} - {"r003"}
+    )
+    assert noted(execute) == []
+
+
+def test_triggers_of_a_switch_that_was_killed(store: PgVectorStore, execute: Execute) -> None:
+    """The next switch removes them; until then, writers can write."""
+    reembed(store, Other())
+    killed = store.exchange("_next", "_before")
+    killed._comparison.begin()
+    Index(store, Hashing()).ingest([Record("late", "to be caught up")])
+    assert noted(execute) != []
+    reembed(store, Other())
+    assert switch(store, Other()).complete
+    assert "late" in set(Contents(store).record_ids())
+    assert noted(execute) == []
+
+
+def test_a_refused_switch(store: PgVectorStore, execute: Execute) -> None:
+    """It leaves no triggers behind."""
+    reembed(store, Other())
+
+    def tell(report: ReembedReport) -> None:
+        if report.stage == "switching" and execute("SELECT to_regclass('mine') IS NULL") == [(True,)]:
+            execute("CREATE VIEW mine AS SELECT text FROM docs")
+
+    with pytest.raises(StoreUnsuitable, match="has a view 'public.mine'"):
+        switch(store, Other(), on_progress=tell)
+    assert noted(execute) == []
+    assert spaces(store).next == Other.space
+
+
+class Slow(Other):
+    """A model that takes longer for the last changes than a transaction may take."""
+
+    def submit_documents(self, texts: Any) -> Any:
+        time.sleep(0.5)
+        return super().submit_documents(texts)
+
+
+def test_the_time_limits_of_a_user(database: str, store: PgVectorStore, execute: Execute) -> None:
+    """They do not end the switch."""
+    reembed(store, Other())
+    index = Index(store, Hashing(), chunking=CHUNKING)
+    late = [Record("late", "to be caught up")]
+
+    def tell(report: ReembedReport) -> None:
+        if report.stage == "switching" and late:
+            index.ingest([late.pop()])
+
+    limits = "-c idle_in_transaction_session_timeout=300ms -c statement_timeout=300ms"
+    if execute("SELECT current_setting('server_version_num')::int >= 170000") == [(True,)]:
+        limits += " -c transaction_timeout=300ms"
+    with PgVectorStore(make_conninfo(database, options=limits), table="docs") as limited:
+        assert switch(limited, Slow(), on_progress=tell).complete
+
+
+def noted(execute: Execute) -> list[Any]:
+    """Return the functions and tables that note changes."""
+    return execute(
+        "SELECT proname FROM pg_proc WHERE proname LIKE 'harrier_noted%' UNION ALL "
+        "SELECT relname FROM pg_class WHERE relname LIKE 'harrier_noted%'"
+    )
