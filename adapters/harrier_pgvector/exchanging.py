@@ -41,7 +41,7 @@ class TableExchange:
     def problem(self) -> str | None:
         """Return why the exchange cannot be done and what to do, or None if it can be done."""
         problem, publication = self._connections.run(
-            lambda connection: (self._problem(connection), published(connection, self._names(self._live)))
+            lambda connection: (self._problem(connection), published(connection, _names(self._live)))
         )
         if publication is not None and problem is None:
             warnings.warn(
@@ -79,7 +79,7 @@ class TableExchange:
                 f"a live sync of {source} writes to table {table}, but no sync of that source writes to the other "
                 f"one; declare one to table {self._new} with the new model, and switch once its workers have caught up"
             )
-        return self._behind(problem(connection, self._names(self._live), self._names(self._new)))
+        return self._behind(problem(connection, _names(self._live), _names(self._new)))
 
     def _behind(self, why: str | None) -> str | None:
         return None if why is None else f"table {self._new} has not caught up: {why}"
@@ -91,7 +91,7 @@ class TableExchange:
 
         if followed(connection, self._new) is None:
             return
-        if (why := self._behind(wait(connection, self._names(self._new)))) is not None:
+        if (why := self._behind(wait(connection, _names(self._new)))) is not None:
             raise StoreUnsuitable(why)
 
     def _view(self, connection: Connection[Any], table: TableName) -> int:
@@ -101,7 +101,7 @@ class TableExchange:
 
         if followed(connection, table) is None:
             return 0
-        view = view_of(self._names(table)).as_string(connection).replace("%%", "%")
+        view = view_of(_names(table)).as_string(connection).replace("%%", "%")
         [[oid]] = ask(connection, "SELECT coalesce(to_regclass(%s)::oid, 0)", [view]).fetchall()
         return int(oid)
 
@@ -213,14 +213,11 @@ class TableExchange:
 
         live, new = (self._view(connection, each) for each in (self._live, self._new))
         if live and new:
-            take_rights(connection, view_of(self._names(self._new)), live, new)
+            take_rights(connection, view_of(_names(self._new)), live, new)
         return bool(live or new)
 
     def _name(self, table: TableName) -> Name:
-        return Name(*self._names(table))
-
-    def _names(self, table: TableName) -> tuple[str, str]:
-        return table.schema, table.name
+        return Name(*_names(table))
 
     def _oid(self, connection: Connection[Any], table: TableName) -> int:
         return table.find(connection).oid
@@ -229,3 +226,7 @@ class TableExchange:
         with suppress(StoreMissing):
             return self._oid(connection, table)
         return None
+
+
+def _names(table: TableName) -> tuple[str, str]:
+    return table.schema, table.name
