@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, LiteralString
 
 from psycopg import Connection, errors, sql
@@ -114,13 +115,14 @@ class Comparison:
         noting = self._noting if is_noting else None
         if noting:
             self.connections.run(noting.clear, writes=True)  # all of it was committed before, and is compared below
-        number, last = 0, ""
+        number = 0
+        last: str | None = ""
         while last is not None:
             after = last
             page, last = self.connections.run(lambda connection, after=after: self._page(connection, after))  # type: ignore[misc]
             number += len(page)
             if noting and page and number <= _FEW:
-                self.connections.run(lambda connection, page=page: noting.add(connection, page), writes=True)
+                self.connections.run(partial(noting.add, record_ids=page), writes=True)
             if page:
                 yield page
         self.is_known = noting is not None and number <= _FEW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any, LiteralString
@@ -151,7 +152,8 @@ def test_while_rows_keep_coming(database: str, execute: Execute) -> None:
     insert = "INSERT INTO notes SELECT max(id) + 1, 'one more' FROM notes"
     application = partial(repeat, f"WITH one AS ({insert} RETURNING id) SELECT id FROM one WHERE false", 0.05)
     reader = partial(repeat, "SELECT count(*) FROM docs", 0.01)
-    threads = [threading.Thread(target=each) for each in (*(worker.run for worker in workers), application, reader)]
+    work: list[Callable[[], None]] = [*(worker.run for worker in workers), application, reader]
+    threads = [threading.Thread(target=each) for each in work]
     for thread in threads:
         thread.start()
     try:
