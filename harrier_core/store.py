@@ -6,6 +6,7 @@ A VectorStore holds the settings of a place; what its `open` returns is the plac
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -282,6 +283,9 @@ class Exchange(Protocol):
 
     def share(self) -> None:
         """Restrict the new place to those who have access to this one, before it is filled."""
+
+    def noting(self) -> AbstractContextManager[None]:
+        """Return a context in which a place may note which records change, so that others are compared only once."""
 
     def differing(self) -> Iterator[list[str]] | None:
         """Yield the ids of the records whose chunks differ between the two places, some at a time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,10 @@ class FolderExchange:
     def share(self) -> None:
         """Do nothing: the files of both collections are private."""
 
+    def noting(self) -> AbstractContextManager[None]:
+        """Return a context in which nothing is noted."""
+        return nullcontext()
+
     def differing(self) -> None:
         """Return None: the hashes of both collections are compared."""
 
@@ -68,6 +73,10 @@ class NoExchange:
 
     def share(self) -> None:
         """Do nothing."""
+
+    def noting(self) -> AbstractContextManager[None]:
+        """Return a context in which nothing is noted."""
+        return nullcontext()
 
     def differing(self) -> None:
         """Return None: the hashes of both collections are compared."""

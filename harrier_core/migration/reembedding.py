@@ -93,8 +93,8 @@ def switch(
     both places, the switch is refused, and the source must be ingested into both again.
 
     If a live sync keeps the index up to date, another sync of the same source fills the "_next" place, with workers
-    that have the new model. Nothing is carried over here: the switch is refused until that sync has caught up. Both
-    continue afterwards.
+    that have the new model. Nothing is carried over here: the switch is refused if that sync is far behind, and waits
+    for it if it is not. Both continue afterwards.
     """
     return _exchange(place, encoder, RECUT if recut else NEXT, BEFORE, on_progress)
 
@@ -149,12 +149,15 @@ def _exchange(
                 return report
             exchange.share()  # the run that created it may have been killed just before
             filling = index.filling(new, embedder, told, Pace(None), exchange, store=store)
-            filling.run()
-            _refuse_rejected(report)
-            new.build_indexes()
-            report.stage = "switching"
-            told.tell()
-            exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
+            with exchange.noting():
+                filling.run()
+                _refuse_rejected(report)
+                new.build_indexes()
+                filling.run()  # what was written while they were built
+                _refuse_rejected(report)
+                report.stage = "switching"
+                told.tell()
+                exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
     return report
 
 

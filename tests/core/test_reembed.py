@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from harrier_pgvector import PgVectorStore, exchanging
+from harrier_pgvector import PgVectorStore, comparing
 from harrier_qdrant import QdrantStore
 from ingesting import CHUNKING, Hashing, after, before
 from psycopg import sql
@@ -539,7 +539,8 @@ _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state
 
 def test_a_long_reading_transaction(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The switch waits for it in short intervals between which others continue; after too long, it changes nothing."""
-    monkeypatch.setattr(exchanging, "_TRIES", 3)
+    monkeypatch.setattr(comparing, "TRIES", 3)
+    monkeypatch.setattr(comparing, "_ENDS", 2)
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
         index = Index(store, Hashing(), chunking=CHUNKING)
         index.ingest(RECORDS)
@@ -548,8 +549,10 @@ def test_a_long_reading_transaction(postgres: str, table: str, monkeypatch: pyte
         with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for a long time"):
             switch(store, Other())
         assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
+        assert index.ingest([Record("late", "to be caught up")]).written == 1
         reading.rollback()
         switch(store, Other())
+        assert "late" in set(Contents(store).record_ids())
 
 
 # -- an Index of several encoders
