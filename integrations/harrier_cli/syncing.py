@@ -236,7 +236,7 @@ def status(
     as_json: AsJson = False,
     trust: Trust = None,
 ) -> int:
-    """Show the state of declared tables. The exit code is 1 if one is broken or has failed rows."""
+    """Show the state of declared tables. The exit code is 1 if one is broken or failing, or has failed rows."""
     database = Database.of(place, trust)
     with database.target.conninfo() as conninfo:
         if watch:
@@ -249,7 +249,8 @@ def status(
                 _say_status(each, database.failures(conninfo, each, _TABLE_FAILURES))
             if not found:
                 say("no table is declared here; see 'harrier sync create --help'")
-    return failures.UNSOUND if any(each.state == "broken" or each.failed for each in found) else failures.FINE
+    unsound = any(each.state in ("broken", "failing") or each.failed for each in found)
+    return failures.UNSOUND if unsound else failures.FINE
 
 
 def _as_json(status: SyncStatus, failed: list[SyncFailure]) -> dict[str, Any]:

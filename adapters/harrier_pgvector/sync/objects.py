@@ -103,6 +103,9 @@ class Objects:
             sql.SQL(queue).format(**names, names=self.source.key.names()),
             sql.SQL("CREATE INDEX ON {queue} (priority, due) WHERE failed IS NULL").format(**names),
             sql.SQL(changes).format(**names),
+            # It has no key, and Postgres refuses to delete rows without an identity from a table that is published, as
+            # it is by FOR ALL TABLES.
+            sql.SQL("ALTER TABLE {changes} REPLICA IDENTITY FULL").format(**names),
         ]
 
     def _create_function(self, *, notify: bool) -> sql.Composed:

@@ -62,6 +62,11 @@ class TableWorker:
         """The reason why nothing is done, if nothing is."""
         return self._health.trouble
 
+    @property
+    def lasting_error(self) -> str | None:
+        """The error that only this worker knows of, if it lasts."""
+        return self._health.lasting_error
+
     def expect(self, seconds: float | None) -> None:
         """Record when the queue will have something to do, as reported by the database."""
         self._due_at = None if seconds is None else time.monotonic() + seconds

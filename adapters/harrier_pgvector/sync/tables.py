@@ -59,6 +59,10 @@ class Tables:
         """Return the rows per second over the last minute, by table number."""
         return {str(each.declaration.number): each.rate() for each in self.known}
 
+    def lasting_errors(self) -> dict[str, str]:
+        """Return the errors that last, by table number."""
+        return {str(each.declaration.number): each.lasting_error for each in self.known if each.lasting_error}
+
     # -- what the database reports about them
 
     def left(self) -> bool:

@@ -629,6 +629,45 @@ class TestPersistentErrors:
         assert len(texts(execute)) == 3
         assert sync.status().pending == 0
 
+    @pytest.mark.usefixtures("articles")
+    def test_a_publication_of_all_tables(self, database: str, execute: Execute) -> None:
+        """Postgres refuses to delete from a published table whose rows have no identity."""
+        sync = declare(database)
+        execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        execute("UPDATE articles SET body = 'other' WHERE id = 1")
+        execute("DELETE FROM articles WHERE id = 2")
+        drain(database)
+        assert texts(execute) == {"1": ["title 1\n\nother"], "3": ["title 3\n\nbody 3"]}
+        sync.rescan()
+        drain(database)
+        sync.pause()
+        sync.resume()
+        assert (sync.retry(), sync.status().left) == (0, 0)
+        sync.drop()
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_lasting_error_is_in_the_status(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It is reported by the worker that has it, until that succeeds."""
+        for setting in ("health._LASTING", "health._LOOK_AGAIN", "worker._SEEN"):
+            monkeypatch.setattr(f"harrier_pgvector.sync.{setting}", 0.2)
+        sync = declare(database)
+        execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        execute("ALTER TABLE harrier_sync.changes_1 REPLICA IDENTITY NOTHING")
+        execute("INSERT INTO articles VALUES (4, 'new')")
+        worker = SyncWorker(database, Hashing(), poll=0.1)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            for state in ("failing", "active"):
+                until = time.monotonic() + 60
+                while (status := sync.status()).state != state or not status.workers:
+                    assert time.monotonic() < until, status
+                assert ("does not have a replica identity" in str(status.reason)) is (state == "failing")
+                execute("ALTER TABLE harrier_sync.changes_1 REPLICA IDENTITY FULL")
+        finally:
+            worker.stop()
+            thread.join(60)
+
     def test_more_metadata_than_a_function_takes(self, database: str, execute: Execute) -> None:
         names = [f"c{i}" for i in range(101)]
         execute(f"CREATE TABLE wide (id int PRIMARY KEY, note text, {', '.join(f'{name} int' for name in names)})")
