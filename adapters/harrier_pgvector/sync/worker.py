@@ -20,7 +20,7 @@ from harrier_core.errors import EncoderClosed, HarrierError, SettingError, Store
 from harrier_core.retrying import Backoff
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync import catalog
-from harrier_pgvector.sync.session import named_conninfo, run
+from harrier_pgvector.sync.session import named_conninfo, of_primary, run
 from harrier_pgvector.sync.signals import FIRST_PAUSE, LONGEST_PAUSE, Listener, Signal
 from harrier_pgvector.sync.tables import Tables
 
@@ -54,7 +54,7 @@ class SyncWorker:
         """
         if lease <= 0 or poll <= 0:
             raise SettingError("lease and poll must be positive numbers of seconds")
-        conninfo = named_conninfo(place)
+        conninfo = of_primary(named_conninfo(place))
         self._connections = Connections(conninfo, _PATIENCE)
         self._tables = Tables(self._connections, encoder, lease, frozenset(trust))
         self._lease = lease
