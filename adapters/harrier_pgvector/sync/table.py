@@ -73,7 +73,8 @@ class TableSync(Closing):
         wake: with "poll" nothing is announced, and workers find changes when they look for them. row_security: enable
         row-level security on the chunks if the source has it; no role but their owner sees any until there are
         policies. replace: replace an earlier declaration; texts that stay the same are not embedded again. prune:
-        remove other records that the table already holds. dry_run: try everything in a transaction that is rolled back.
+        remove other records that the table already holds. dry_run: try it in a transaction that is rolled back, except
+        for statements that lock tables in use, such as CREATE TRIGGER.
         """
         if wake not in ("notify", "poll"):
             raise SettingError(f"wake must be 'notify' or 'poll', got {wake!r}")
@@ -89,9 +90,10 @@ class TableSync(Closing):
             row_security=row_security,
             replace=replace,
             prune=prune,
+            dry_run=dry_run,
         )
         declaring = Declaring(self._connections, self._target, wanted, self._trust)
-        return self._connections.run(lambda connection: declaring.run(connection, dry_run=dry_run))
+        return self._connections.run(declaring.run)
 
     def drop(self, *, chunks: bool = False) -> None:
         """Remove triggers, queue and view and, with `chunks`, the table of the chunks as well."""

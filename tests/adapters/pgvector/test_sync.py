@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -796,6 +796,31 @@ class TestTheSourceChanges:
         assert drain(database) == ["title 3\n\nother"]
         assert execute("SELECT DISTINCT metadata FROM chunks") == [({},)]
 
+    @pytest.mark.parametrize("step", ["LOCK TABLE chunks", "SELECT FROM chunks_by_key"])
+    @pytest.mark.usefixtures("articles")
+    def test_declared_again_while_the_application_works(self, database: str, execute: Execute, step: str) -> None:
+        """It can work during the search for records without a row, and after it, and its changes are not missed."""
+        declare(database)
+        drain(database)
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation::regclass::text LIKE 'chunks%' AND NOT granted"
+        execute("SET lock_timeout = '2s'")
+        with ThreadPoolExecutor(1) as thread, psycopg.connect(database) as other:
+            other.execute(step.encode())
+            declaring = thread.submit(declare, database, replace=True, prune=True)
+            while execute(waiting) == [(0,)]:
+                assert not declaring.done(), declaring.result()
+            for change in (
+                "INSERT INTO articles VALUES (4, 'new')",
+                "UPDATE articles SET body = 'other' WHERE id = 3",
+                "DELETE FROM articles WHERE id = 1",
+                "TABLE articles",
+            ):
+                execute(change)
+            other.rollback()
+            declaring.result(60)
+        drain(database)
+        assert texts(execute) == {"2": ["title 2\n\nbody 2"], "3": ["title 3\n\nother"], "4": ["new"]}
+
     @pytest.mark.usefixtures("articles")
     def test_missing_chunks(self, database: str, execute: Execute) -> None:
         sync = declare(database)
@@ -927,6 +952,31 @@ class TestOperation:
             execute(statement)
         execute("INSERT INTO articles VALUES (4, 'new')")
         assert drain(database) == ["new"]
+
+    @pytest.mark.usefixtures("articles")
+    def test_dry_run_on_tables_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It waits for no application, and none waits for it."""
+        monkeypatch.setattr("harrier_pgvector.sync.declaring._LOCK_TIMEOUT", "100ms")
+        with psycopg.connect(database) as application:
+            application.execute("UPDATE articles SET body = 'not committed yet'")
+            assert "CREATE TRIGGER" in opened(database, table="chunks").create(
+                "articles", Hashing().space, text="title", dry_run=True
+            )
+        declare(database)
+        drain(database)
+        execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY")
+        before = execute("SELECT oid, relname, relrowsecurity FROM pg_class ORDER BY 1"), texts(execute)
+        execute("INSERT INTO chunks SELECT '9', number, text, metadata, 0, 0, hash, embedding FROM chunks LIMIT 1")
+        with psycopg.connect(database) as application:
+            application.execute("UPDATE articles SET body = 'not committed yet'")
+            application.execute("SELECT FROM chunks_by_key")
+            again: dict[str, Any] = {"text": "body", "replace": True, "dry_run": True}
+            with pytest.raises(SettingError, match="does not have, such as '9'"):
+                opened(database, table="chunks").create("articles", Hashing().space, **again)
+            said = opened(database, table="chunks").create("articles", Hashing().space, prune=True, **again)
+        assert "DROP FUNCTION" in said
+        execute("DELETE FROM chunks WHERE record_id = '9'")
+        assert (execute("SELECT oid, relname, relrowsecurity FROM pg_class ORDER BY 1"), texts(execute)) == before
 
     @pytest.mark.usefixtures("articles")
     def test_pause(self, database: str, execute: Execute) -> None:
