@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,8 +124,12 @@ def create(
     chunk_tokens: Annotated[int, typer.Option(help="Maximum tokens per chunk.")] = 512,
     overlap: Annotated[int, typer.Option(help="Number of tokens that consecutive chunks share.")] = 0,
     wake: Annotated[
-        str, typer.Option(help="How to learn of changes: notify, or poll if NOTIFY cannot be used.")
-    ] = "notify",
+        str | None,
+        typer.Option(
+            help="How to learn of changes: notify, or poll if NOTIFY cannot be used, as in prepared transactions.",
+            show_default="poll if the server allows prepared transactions, otherwise notify",
+        ),
+    ] = None,
     row_security: Annotated[
         bool,
         typer.Option(help="Enable row-level security on the chunks if the source has it."),
@@ -160,6 +165,8 @@ def create(
             say(said)
         else:
             say(f"table {sync} follows {source}; 'harrier sync run' embeds its rows, now and later")
+            for note in takewhile(lambda line: line.startswith("-- "), said.splitlines()):
+                tell(note.removeprefix("-- "))
 
 
 @app.command(cls=Command)

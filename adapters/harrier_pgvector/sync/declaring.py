@@ -54,7 +54,7 @@ class Wanted:
     chunking: Chunking
     precision: str
     keywords: bool
-    notify: bool
+    notify: bool | None
     row_security: bool
     replace: bool
     prune: bool
@@ -76,6 +76,7 @@ class Declaring:
         self._wanted = wanted
         self._trust = trust
         self._said: list[str] = []
+        self._note = ""  # a comment above them
 
     def run(self, connection: Connection[Any]) -> str:
         """Declare it, and return the SQL that does so."""
@@ -96,7 +97,7 @@ class Declaring:
             self._tell([sql.SQL("SET search_path = {}").format(written(PATH))], connection)
             self._declare(connection, source)
             self._tell([sql.SQL("RESET search_path")], connection)
-        return ";\n\n".join(self._said) + ";"
+        return self._note + ";\n\n".join(self._said) + ";"
 
     def _open_catalog(self, connection: Connection[Any]) -> None:
         if catalog.is_there(connection, self._trust):
@@ -140,10 +141,9 @@ class Declaring:
         row = self._do([catalog.insert(followed, target, seen)], connection).fetchone()
         number = row[0] if row else 0
         objects = Objects(number, source)
-        declared = to_json(
-            source, self._target, wanted.chunking, notify=wanted.notify, row_security=wanted.row_security
-        )
-        self._do(objects.create(declared, notify=wanted.notify), connection)
+        notify = self._announces(connection)
+        declared = to_json(source, self._target, wanted.chunking, notify=notify, row_security=wanted.row_security)
+        self._do(objects.create(declared, notify=notify), connection)
         self._create_view(
             connection, objects.create_view(Name(*self._target), view, connection.info.server_version), before
         )
@@ -162,6 +162,19 @@ class Declaring:
                 f"table {self} follows {before.source} already; declare it again with replace, or drop it first"
             )
         return before
+
+    def _announces(self, connection: Connection[Any]) -> bool:
+        """Return whether changes are announced by NOTIFY, after which a transaction can no longer be prepared."""
+        if self._wanted.notify is not None:
+            return self._wanted.notify
+        [(allowed,)] = connection.execute("SELECT current_setting('max_prepared_transactions')").fetchall()
+        if allowed == "0":
+            return True
+        self._note = (
+            f"-- max_prepared_transactions is {allowed}, and PREPARE TRANSACTION fails after NOTIFY: changes are not "
+            "announced, and workers look for them (poll)\n"
+        )
+        return False
 
     def _protect(self, connection: Connection[Any], source: Source) -> list[sql.Composed]:
         """Return the statements that hide chunks from roles from which the source's rows are hidden."""

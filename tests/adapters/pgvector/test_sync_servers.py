@@ -1,4 +1,4 @@
-"""A worker never takes the state of a standby, which may lag behind, for that of the source."""
+"""The live sync with a standby, and with an application that uses two-phase commit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from harrier_core import StoreUnsuitable
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Start a primary, and a standby that has not seen its last changes."""
+    """Start a primary that allows prepared transactions, and a standby that has not seen its last changes."""
     first, second = (tmp_path_factory.mktemp(name) for name in ("primary", "standby"))
     with ExitStack() as stack:
         conninfo, stop = start(first)
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
             connection.execute("INSERT INTO articles VALUES (1, 'old')")
+            connection.execute("ALTER SYSTEM SET max_prepared_transactions = 2")
         sync = opened(conninfo, table="chunks")
         sync.create("articles", Hashing().space, text="body")
         sync.close()
@@ -81,3 +82,29 @@ def test_a_worker_finds_the_primary(servers: tuple[str, str]) -> None:
     with psycopg.connect(primary) as connection:
         found = connection.execute("SELECT record_id, text FROM chunks ORDER BY 1").fetchall()
     assert found == [("1", "new"), ("2", "more")]
+
+
+@pytest.mark.parametrize("options", [{}, {"wake": "notify"}])
+def test_two_phase_commit(servers: tuple[str, str], options: dict[str, str]) -> None:
+    """By default it keeps working: Postgres refuses to prepare a transaction that has announced something."""
+    primary, _ = servers
+    sync = opened(primary, table="order_chunks")
+    with psycopg.connect(primary, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY, body text)")
+        try:
+            said = sync.create("orders", Hashing().space, text="body", **options)
+            assert said.startswith("-- max_prepared_transactions is 2") is not bool(options)
+            connection.execute("BEGIN")
+            connection.execute("INSERT INTO orders VALUES (1, 'an order')")
+            if options:
+                with pytest.raises(psycopg.errors.FeatureNotSupported, match="NOTIFY"):
+                    connection.execute("PREPARE TRANSACTION 'order'")
+                return
+            connection.execute("PREPARE TRANSACTION 'order'")
+            connection.execute("COMMIT PREPARED 'order'")
+            SyncWorker(primary, Hashing(), poll=0.2).drain()
+            assert connection.execute("SELECT text FROM order_chunks").fetchall() == [("an order",)]
+        finally:
+            connection.rollback()
+            sync.drop(chunks=True)
+            connection.execute("DROP TABLE orders")
