@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 from psycopg.types.json import Jsonb
 
 from harrier_core.errors import StoreMissing, StoreUnsuitable
-from harrier_pgvector.schema import literal
+from harrier_pgvector.schema import LOCK, Name, literal
 from harrier_pgvector.sync.trust import STRANGERS, refuse_strangers
 
 SCHEMA = "harrier_sync"
@@ -118,6 +118,14 @@ def insert(source: str, target: str, seen: str) -> sql.Composed:
     """Return the statement that adds a declared table and returns its number."""
     statement = "INSERT INTO harrier_sync.tables (source, target, seen) VALUES ({}, {}, {}) RETURNING id"
     return sql.SQL(statement).format(literal(source), literal(target), literal(seen))
+
+
+def lock_chunks(connection: Connection[Any], target: tuple[str, str]) -> None:
+    """Lock a table of chunks as its writers do, before rows of its queue: a fold must not wait for what we wait for."""
+    try:
+        connection.execute(sql.SQL(LOCK).format(table=Name(*target)), [])
+    except errors.UndefinedTable:
+        raise StoreMissing(f"there is no table {'.'.join(target)}") from None
 
 
 def refuse_renamed(connection: Connection[Any], number: int, target: tuple[str, str]) -> None:

@@ -110,6 +110,8 @@ class Embedding:
         rest = self._batch.undecided
 
         def take_out(connection: Connection[Any]) -> set[str]:
+            if without_text:
+                catalog.lock_chunks(connection, self._declaration.target)
             held = self._queue.hold(connection, self._batch.token, rest)
             if gone := sorted(held & without_text):
                 self._store.delete_on(connection, gone)

@@ -107,7 +107,8 @@ def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
     if scanned is not None and declared.source_there:
         unscanned = max(0, _about(connection, declared.source.name) - scanned)
     workers = catalog.workers(connection, declared.number, _ALIVE)
-    failing = workers.error if declared.state == "active" else None
+    # An error does not matter while there is nothing to do.
+    failing = workers.error if declared.state == "active" and counts[0] + counts[1] + unscanned else None
     return SyncStatus(
         table=declared.name,
         source=str(declared.source),

@@ -35,6 +35,7 @@ class Tables:
         self._workers: dict[int, TableWorker] = {}  # replaced as a whole
         self._refreshed = -_REFRESHED_IDLE
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     # -- what is known of them
 
@@ -104,4 +105,4 @@ class Tables:
             return list(self._workers.values())
 
     def _new(self, declaration: Declaration) -> TableWorker:
-        return TableWorker(declaration, self._connections, self._encoder, self._lease, self._trust)
+        return TableWorker(declaration, self._connections, self._encoder, self._lease, self._trust, self._turn)
