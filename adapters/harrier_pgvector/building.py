@@ -22,8 +22,9 @@ from harrier_pgvector.typed import create_index
 _LOCK_TIMEOUT = "10s"
 # The wait for another builder is longer, so that the indexes exist when an ingest ends.
 _BUILDER_TIMEOUT = "10min"
-# Dropping the rest of an interrupted build takes a lock for which all users of the table wait.
-_MOMENT = "2s"
+# How long to wait for another builder that blocks no one: longer than it takes to stop autovacuum. Dropping the rest of
+# an interrupted build takes a lock for which all users of the table wait.
+_SHORTLY, _MOMENT = "2s", "100ms"
 # How often to check for other writers, and seconds between two checks.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05
 _TRANSACTION_TIMEOUT = 170_000  # the first version that has this setting
@@ -95,12 +96,13 @@ def _drop_unfinished(connection: Connection[Any], table: Table) -> None:
     """Drop what interrupted builds have left; one in progress holds the lock, and raises StoreError."""
     try:
         with transaction(connection):
-            connection.execute(f"SET LOCAL lock_timeout = '{_MOMENT}'")
+            connection.execute(f"SET LOCAL lock_timeout = '{_SHORTLY}'")
             connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.name), [])
+            connection.execute(f"SET LOCAL lock_timeout = '{_MOMENT}'")
             for (index,) in ask(connection, UNFINISHED, [*table.names, BESIDE]).fetchall():
                 connection.execute(sql.SQL("DROP INDEX {}").format(Name(table.names[0], index)), [])
     except errors.LockNotAvailable:
-        raise StoreError("another session is building indexes, or is changing it; try again") from None
+        raise StoreError("another session is building indexes, or uses it for long; try again") from None
 
 
 @contextmanager

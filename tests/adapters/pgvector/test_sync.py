@@ -1061,7 +1061,7 @@ class TestOperation:
         )
         assert execute(query)[0] == ("title 7", "title 7")
         plan = "\n".join(line for (line,) in execute(f"EXPLAIN {query}"))
-        assert "Index Scan using chunks_embedding_idx" in plan
+        assert "Index Scan using harrier_hnsw_" in plan
         assert "Index Scan using articles_pkey" in plan
 
     def test_a_worker_runs_once(self, database: str) -> None:

@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from syncs import Execute, opened
 
 from harrier_core import Index, Record
+from harrier_core.indexes import IndexKind
 
 ROWS = 1_100  # enough for an index
 BUILDING = (
@@ -121,8 +122,9 @@ def test_writers_during_the_build_of_another_index(
 def test_settings_of_a_session(database: str) -> None:
     """A build that cannot run in a transaction leaves those of a caller's connection as they were."""
     options = "-c statement_timeout=59s -c lock_timeout=58s -c maintenance_work_mem=2MB -c search_path=public"
+    kinds: list[dict[str, IndexKind]] = [{}, {"n": "integer"}]
     with ConnectionPool(make_conninfo(database, options=options), min_size=1, max_size=1, open=True) as pool:
-        for indexes in ({}, {"n": "integer"}):
+        for indexes in kinds:
             with Index(PgVectorStore(pool, table="docs", indexes=indexes), Hashing()) as index:
                 index.ingest(RECORDS)
         with pool.connection() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
@@ -85,7 +86,7 @@ def test_a_worker_finds_the_primary(servers: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"wake": "notify"}])
-def test_two_phase_commit(servers: tuple[str, str], options: dict[str, str]) -> None:
+def test_two_phase_commit(servers: tuple[str, str], options: dict[str, Any]) -> None:
     """By default it keeps working: Postgres refuses to prepare a transaction that has announced something."""
     primary, _ = servers
     sync = opened(primary, table="order_chunks")
