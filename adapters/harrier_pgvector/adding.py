@@ -162,7 +162,7 @@ class _Adding:
         with transaction(connection):
             take_time(connection)
             self._run(connection, table.format("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"))
-            ask(connection, BUILD_MEMORY, self._names)
+            ask(connection, BUILD_MEMORY, [True, *self._names])
             if not self._is_built(connection):
                 self._run(connection, create)
 

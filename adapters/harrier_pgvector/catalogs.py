@@ -24,6 +24,12 @@ INDEXES = """
     JOIN pg_am m ON m.oid = x.relam LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
     WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
 
+# The indexes with a prefix that are not complete, because building them was interrupted, or is not over.
+UNFINISHED = """
+    SELECT x.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class x ON x.oid = i.indexrelid
+    WHERE NOT i.indisvalid AND n.nspname = %s AND c.relname = %s AND starts_with(x.relname, %s)"""
+
 # The options of the index of the vectors, if any were given.
 HNSW = """
     SELECT x.reloptions FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
@@ -55,12 +61,13 @@ EXTENSION = """
     LEFT JOIN pg_type s ON s.typnamespace = e.extnamespace AND s.typname = 'sparsevec' WHERE e.extname = 'vector'"""
 
 # Building an index that does not fit into this memory takes three times as long. Unless the server's own setting is
-# higher, it is the least of what the index needs, the server's shared buffers, and a gigabyte.
+# higher, it is the least of what the index needs, the server's shared buffers, and a gigabyte. The first parameter is
+# whether that ends with the transaction.
 BUILD_MEMORY = """
     SELECT set_config('maintenance_work_mem', (greatest(
         pg_size_bytes(current_setting('maintenance_work_mem')),
         least(pg_size_bytes('1GB'), pg_size_bytes(current_setting('shared_buffers')), 2 * s.bytes)
-    ) / 1024)::text || 'kB', true)
+    ) / 1024)::text || 'kB', %s)
     FROM (
         SELECT greatest(pg_relation_size(c.oid), (SELECT max(pg_relation_size(relid)) FROM pg_partition_tree(c.oid)))
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s

@@ -59,6 +59,9 @@ _FEW = 1_000
 STAMP = "Harrier Kit: "
 VIEW_STAMP = f"{STAMP}the chunks for langchain-postgres"
 
+# The prefix of the names of indexes that are built while others write.
+BESIDE = "harrier_"
+
 # Held until the end of a transaction, it keeps the table under its name; writers do not block each other.
 LOCK = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE"
 
@@ -96,6 +99,15 @@ def literal(value: object) -> sql.SQL:
 def written(text: str) -> sql.SQL:
     """Return SQL from the catalog or from a user, for a query with parameters."""
     return sql.SQL(text.replace("%", "%%"))
+
+
+def create_beside(name: str, table: sql.Identifier) -> sql.Composed:
+    """Return the begin of a statement that builds an index while others write; of two at once, the second does nothing.
+
+    name: of that index in no other table, even after tables were renamed.
+    """
+    create = "CREATE INDEX CONCURRENTLY IF NOT EXISTS {} ON {}"
+    return sql.SQL(create).format(Name(f"{BESIDE}{name}"), table)
 
 
 class Table:
@@ -210,19 +222,29 @@ class Table:
         comment = self.format("COMMENT ON VIEW {view} IS {stamp}", view=view, stamp=literal(VIEW_STAMP))
         return [self.format(create, view=view, options=options), comment]
 
-    def indexes(self, hnsw: Hnsw | None = None) -> dict[tuple[str, str | None], sql.Composed]:
-        """Return the statements for the search indexes, by the access method and the column of each."""
+    def indexes(
+        self, hnsw: Hnsw | None = None, beside: int | None = None
+    ) -> dict[tuple[str, str | None], sql.Composed]:
+        """Return the statements for the search indexes, by the access method and the column of each.
+
+        beside: the table's oid, to build them while others write.
+        """
+
+        def create(name: str) -> sql.Composed:
+            return create_beside(f"{name}_{beside}", self.name) if beside else self.format("CREATE INDEX ON {table}")
+
         if self.by_sign:
-            signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators}){settings}"
-            nearest = self.format(signs, operators=self.of_extension("bit_hamming_ops"), settings=settings(hnsw))
+            signs = "{create} USING hnsw (({signs_of}(embedding)::{bits}) {operators}){settings}"
+            operators = self.of_extension("bit_hamming_ops")
+            nearest = self.format(signs, create=create("hnsw"), operators=operators, settings=settings(hnsw))
         else:
             operators = self.of_extension(f"{self.precision}_cosine_ops")
-            vectors = "CREATE INDEX ON {table} USING hnsw (embedding {operators}){settings}"
-            nearest = self.format(vectors, operators=operators, settings=settings(hnsw))
-        metadata = self.format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)")
+            vectors = "{create} USING hnsw (embedding {operators}){settings}"
+            nearest = self.format(vectors, create=create("hnsw"), operators=operators, settings=settings(hnsw))
+        metadata = self.format("{create} USING gin (metadata jsonb_path_ops)", create=create("metadata"))
         made: dict[tuple[str, str | None], sql.Composed] = {self.nearest: nearest, ("gin", "metadata"): metadata}
         if self.words is not None:
-            made[BY_WORD] = self.format("CREATE INDEX ON {table} USING gin (terms)")
+            made[BY_WORD] = self.format("{create} USING gin (terms)", create=create("terms"))
         return made
 
     @property

@@ -19,6 +19,8 @@ from psycopg.rows import tuple_row
 
 from harrier_core.errors import SettingError
 
+PATH = "pg_catalog, pg_temp"
+
 # As statements without parameters these travel together, in one round trip, and no name in them is looked up.
 _OURS = "SET LOCAL search_path = pg_catalog, pg_temp"
 _BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_OURS}"

@@ -14,6 +14,7 @@ their keys alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from harrier_core.filters import All, AnyOf, Between, Condition, Equal, Order
 from harrier_core.indexes import IndexKind
 from harrier_core.layout import field_name
 from harrier_pgvector.filters import Compiled, compile_condition
-from harrier_pgvector.schema import STAMP, Name, literal
+from harrier_pgvector.schema import BESIDE, STAMP, Name, create_beside, literal
 
 Family = Literal["number", "text", "bool"]
 Key = tuple[str, Family]  # for the field with this name
@@ -91,13 +92,20 @@ def keys_in(comments: Iterable[str]) -> frozenset[Key]:
     return frozenset(found)
 
 
-def create_index(table: Name, schema: str, key: Key) -> list[sql.Composed]:
-    """Return the statements that create a key's index, and a comment that tells searches what it is."""
-    family = key[1]
-    name = f"harrier_{family}_{secrets.token_hex(8)}"
-    create = sql.SQL("CREATE INDEX {} ON {} ({}{})").format(Name(name), table, _key(key), _collation(family))
-    stamp = literal(STAMP + json.dumps(key, ensure_ascii=False))
-    return [create, sql.SQL("COMMENT ON INDEX {} IS {}").format(Name(schema, name), stamp)]
+def create_index(table: Name, schema: str, key: Key, beside: int | None = None) -> list[sql.Composed]:
+    """Return the statements that create a key's index, and a comment that tells searches what it is.
+
+    beside: the table's oid, to build it while others write.
+    """
+    family, said = key[1], json.dumps(key, ensure_ascii=False)
+    of_both = hashlib.sha256(f"{beside} {said}".encode()).hexdigest()[:16]
+    name = f"{family}_{of_both if beside else secrets.token_hex(8)}"
+    begin = (
+        create_beside(name, table) if beside else sql.SQL("CREATE INDEX {} ON {}").format(Name(BESIDE + name), table)
+    )
+    create = sql.SQL("{} ({}{})").format(begin, _key(key), _collation(family))
+    comment = sql.SQL("COMMENT ON INDEX {} IS {}").format(Name(schema, BESIDE + name), literal(STAMP + said))
+    return [create, comment]
 
 
 def compile_where(condition: Condition | None, typed: Typed) -> Compiled:

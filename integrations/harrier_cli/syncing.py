@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,8 +124,12 @@ def create(
     chunk_tokens: Annotated[int, typer.Option(help="Maximum tokens per chunk.")] = 512,
     overlap: Annotated[int, typer.Option(help="Number of tokens that consecutive chunks share.")] = 0,
     wake: Annotated[
-        str, typer.Option(help="How to learn of changes: notify, or poll if NOTIFY cannot be used.")
-    ] = "notify",
+        str | None,
+        typer.Option(
+            help="How to learn of changes: notify, or poll if NOTIFY cannot be used, as in prepared transactions.",
+            show_default="poll if the server allows prepared transactions, otherwise notify",
+        ),
+    ] = None,
     row_security: Annotated[
         bool,
         typer.Option(help="Enable row-level security on the chunks if the source has it."),
@@ -160,6 +165,8 @@ def create(
             say(said)
         else:
             say(f"table {sync} follows {source}; 'harrier sync run' embeds its rows, now and later")
+            for note in takewhile(lambda line: line.startswith("-- "), said.splitlines()):
+                tell(note.removeprefix("-- "))
 
 
 @app.command(cls=Command)
@@ -236,7 +243,7 @@ def status(
     as_json: AsJson = False,
     trust: Trust = None,
 ) -> int:
-    """Show the state of declared tables. The exit code is 1 if one is broken or has failed rows."""
+    """Show the state of declared tables. The exit code is 1 if one is broken or failing, or has failed rows."""
     database = Database.of(place, trust)
     with database.target.conninfo() as conninfo:
         if watch:
@@ -249,7 +256,8 @@ def status(
                 _say_status(each, database.failures(conninfo, each, _TABLE_FAILURES))
             if not found:
                 say("no table is declared here; see 'harrier sync create --help'")
-    return failures.UNSOUND if any(each.state == "broken" or each.failed for each in found) else failures.FINE
+    unsound = any(each.state in ("broken", "failing") or each.failed for each in found)
+    return failures.UNSOUND if unsound else failures.FINE
 
 
 def _as_json(status: SyncStatus, failed: list[SyncFailure]) -> dict[str, Any]:

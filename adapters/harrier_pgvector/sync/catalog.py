@@ -9,11 +9,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 from psycopg.types.json import Jsonb
 
 from harrier_core.errors import StoreMissing, StoreUnsuitable
-from harrier_pgvector.schema import literal
+from harrier_pgvector.schema import LOCK, Name, literal
 from harrier_pgvector.sync.trust import STRANGERS, refuse_strangers
 
 SCHEMA = "harrier_sync"
@@ -136,6 +136,14 @@ def insert(source: str, target: str, seen: str) -> sql.Composed:
     return sql.SQL(statement).format(literal(source), literal(target), literal(seen))
 
 
+def lock_chunks(connection: Connection[Any], target: tuple[str, str]) -> None:
+    """Lock a table of chunks as its writers do, before rows of its queue: a fold must not wait for what we wait for."""
+    try:
+        connection.execute(sql.SQL(LOCK).format(table=Name(*target)), [])
+    except errors.UndefinedTable:
+        raise StoreMissing(f"there is no table {'.'.join(target)}") from None
+
+
 def refuse_renamed(connection: Connection[Any], number: int, target: tuple[str, str]) -> None:
     """Raise StoreMissing if a declared table's chunks are no longer in the table of this name.
 
@@ -243,9 +251,11 @@ _SEEN = """
     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, rates = excluded.rates"""
 
 
-def set_worker(connection: Connection[Any], worker: UUID, name: str, rates: Mapping[str, float]) -> None:
-    """Report that a worker is alive, and its rows per second by table number; it runs in no transaction."""
-    connection.execute(_SEEN, [worker, name, Jsonb(rates)])
+def set_worker(
+    connection: Connection[Any], worker: UUID, name: str, rates: Mapping[str, float], lasting_errors: Mapping[str, str]
+) -> None:
+    """Report that a worker is alive, its rows per second, and errors, by table number; it runs in no transaction."""
+    connection.execute(_SEEN, [worker, name, Jsonb({**rates, "errors": lasting_errors})])
 
 
 def delete_worker(connection: Connection[Any], worker: UUID) -> None:
@@ -253,11 +263,18 @@ def delete_worker(connection: Connection[Any], worker: UUID) -> None:
     connection.execute("DELETE FROM harrier_sync.workers WHERE id = %s", [worker])
 
 
-def workers_and_rate(connection: Connection[Any], number: int, seconds: float) -> tuple[int, float]:
-    """Return how many workers were seen within the given seconds, and their total rows per second for one table."""
+class Workers(NamedTuple):
+    """The workers that were seen recently, as far as one table is concerned."""
+
+    number: int
+    rate: float  # rows per second of all of them
+    error: str | None  # one that lasts, of one of them
+
+
+def workers(connection: Connection[Any], number: int, seconds: float) -> Workers:
+    """Return what the workers that were seen within the given seconds report about one table."""
     query = (
-        "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
-        "WHERE seen_at > now() - %s::float8 * interval '1 second'"
+        "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0), max(rates -> 'errors' ->> %s) "
+        "FROM harrier_sync.workers WHERE seen_at > now() - %s::float8 * interval '1 second'"
     )
-    workers, rate = connection.execute(query, [str(number), seconds]).fetchone() or (0, 0.0)
-    return workers, rate
+    return Workers(*connection.execute(query, [str(number), str(number), seconds]).fetchone() or (0, 0.0, None))

@@ -20,7 +20,7 @@ from harrier_pgvector.schema import Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
-from harrier_pgvector.sync.objects import Objects, drop, view_of
+from harrier_pgvector.sync.objects import Objects, drop_noticing, drop_view, view_of
 from harrier_pgvector.sync.session import PATH, configure, pinned
 from harrier_pgvector.sync.source import COLUMNS_OF, Path, Source, find
 from harrier_pgvector.sync.trust import STRANGERS, TYPE_OWNERS, refuse_strangers
@@ -54,10 +54,11 @@ class Wanted:
     chunking: Chunking
     precision: str
     keywords: bool
-    notify: bool
+    notify: bool | None
     row_security: bool
     replace: bool
     prune: bool
+    dry_run: bool
 
 
 class _OvertakenError(Exception):
@@ -75,18 +76,19 @@ class Declaring:
         self._wanted = wanted
         self._trust = trust
         self._said: list[str] = []
+        self._note = ""  # a comment above them
 
-    def run(self, connection: Connection[Any], *, dry_run: bool) -> str:
+    def run(self, connection: Connection[Any]) -> str:
         """Declare it, and return the SQL that does so."""
         try:
-            return self._run(connection, dry_run=dry_run)
+            return self._run(connection)
         except _OvertakenError:
-            return self._run(connection, dry_run=dry_run)
+            return self._run(connection)
 
-    def _run(self, connection: Connection[Any], *, dry_run: bool) -> str:
+    def _run(self, connection: Connection[Any]) -> str:
         self._said = []
         path = Path.of(connection)
-        with impatient(connection), connection.transaction(force_rollback=dry_run):
+        with impatient(connection), connection.transaction(force_rollback=self._wanted.dry_run):
             self._open_catalog(connection)
             catalog.lock(connection)
             wanted = self._wanted
@@ -95,7 +97,7 @@ class Declaring:
             self._tell([sql.SQL("SET search_path = {}").format(written(PATH))], connection)
             self._declare(connection, source)
             self._tell([sql.SQL("RESET search_path")], connection)
-        return ";\n\n".join(self._said) + ";"
+        return self._note + ";\n\n".join(self._said) + ";"
 
     def _open_catalog(self, connection: Connection[Any]) -> None:
         if catalog.is_there(connection, self._trust):
@@ -121,52 +123,74 @@ class Declaring:
             self._tell([sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"), *made], connection)
 
     def _declare(self, connection: Connection[Any], source: Source) -> None:
-        wanted = self._wanted
-        self._drop_before(connection)
+        wanted, view = self._wanted, view_of(self._target)
+        before = self._before(connection)
         family = connection.execute(_MEMBERS, [source.oid]).fetchall()
         for schema, table, _, strangers in family:
             refuse_strangers(f"table {schema}.{table}, or a type of its columns,", strangers, self._trust)
-        self._protect(connection, source)
+        protect = self._protect(connection, source)
+        # This may take minutes, so no one's table may be locked yet. The scans find what changes in the meantime.
+        self._check_unknown(connection, source)
+        self._lock(protect, connection)
+        if before is not None:
+            self._lock([drop_view(view)], connection)
+            self._do(catalog.delete(before.number), connection)
         [columns] = connection.execute(sql.SQL(COLUMNS_OF).format(literal(source.oid)), []).fetchone() or [{}]
         seen = json.dumps(seen_first(source, columns, [oid for _, _, oid, _ in family]))
         followed, target = (sql.Identifier(*each).as_string() for each in ((source.schema, source.table), self._target))
         row = self._do([catalog.insert(followed, target, seen)], connection).fetchone()
         number = row[0] if row else 0
         objects = Objects(number, source)
-        created = objects.create(
-            [(schema, table) for schema, table, *_ in family],
-            Name(*self._target),
-            view_of(self._target),
-            to_json(source, self._target, wanted.chunking, notify=wanted.notify, row_security=wanted.row_security),
-            notify=wanted.notify,
-            version=connection.info.server_version,
+        notify = self._announces(connection)
+        declared = to_json(source, self._target, wanted.chunking, notify=notify, row_security=wanted.row_security)
+        self._do(objects.create(declared, notify=notify), connection)
+        self._create_view(
+            connection, objects.create_view(Name(*self._target), view, connection.info.server_version), before
         )
-        self._create(connection, created)
-        self._check_unknown(connection, objects)
+        # Last, because from here on the source's readers and writers wait.
+        if before is not None:
+            self._lock(drop_noticing(before.number), connection)
+        self._lock(objects.notice([(schema, table) for schema, table, *_ in family]), connection)
         catalog.start_scans(connection, number)
         catalog.wake(connection)
 
-    def _drop_before(self, connection: Connection[Any]) -> None:
+    def _before(self, connection: Connection[Any]) -> Declaration | None:
+        """Return the declaration that is to be replaced, if there is one."""
         before = declared(connection, self._target, self._trust)
-        if before is None:
-            return
-        if not self._wanted.replace:
+        if before is not None and not self._wanted.replace:
             raise SettingError(
                 f"table {self} follows {before.source} already; declare it again with replace, or drop it first"
             )
-        self._do(drop(before.number, view_of(self._target)), connection)
+        return before
 
-    def _protect(self, connection: Connection[Any], source: Source) -> None:
-        """Hide chunks from roles from which the source's rows are hidden."""
+    def _announces(self, connection: Connection[Any]) -> bool:
+        """Return whether changes are announced by NOTIFY, after which a transaction can no longer be prepared."""
+        if self._wanted.notify is not None:
+            return self._wanted.notify
+        [(allowed,)] = connection.execute("SELECT current_setting('max_prepared_transactions')").fetchall()
+        if allowed == "0":
+            return True
+        self._note = (
+            f"-- max_prepared_transactions is {allowed}, and PREPARE TRANSACTION fails after NOTIFY: changes are not "
+            "announced, and workers look for them (poll)\n"
+        )
+        return False
+
+    def _protect(self, connection: Connection[Any], source: Source) -> list[sql.Composed]:
+        """Return the statements that hide chunks from roles from which the source's rows are hidden."""
         [(of_source, _)] = connection.execute(_TABLE, [str(source.oid)]).fetchall()
         [(of_target, strangers)] = connection.execute(_TABLE, [sql.Identifier(*self._target).as_string()]).fetchall()
         refuse_strangers(f"table {self}", strangers, self._trust)
         if self._wanted.row_security and of_source and not of_target:
-            self._do([sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(Name(*self._target))], connection)
+            return [sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(Name(*self._target))]
+        return []
 
-    def _create(self, connection: Connection[Any], statements: Sequence[sql.Composed]) -> None:
+    def _create_view(self, connection: Connection[Any], create: sql.Composed, before: Declaration | None) -> None:
         try:
-            self._do(statements, connection)
+            if before is None:
+                self._do([create], connection)
+            else:
+                self._lock([create], connection)
         except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
             view = view_of(self._target).as_string()
             raise StoreUnsuitable(
@@ -174,21 +198,23 @@ class Declaring:
                 "that name"
             ) from None
 
-    def _check_unknown(self, connection: Connection[Any], objects: Objects) -> None:
+    def _check_unknown(self, connection: Connection[Any], source: Source) -> None:
         """Check for records that the source does not have: foreign ones, or ones whose rows were deleted unnoticed."""
         unknown = sql.SQL("FROM {} AS t WHERE NOT EXISTS (SELECT FROM {} AS s WHERE {} = t.record_id)").format(
-            Name(*self._target), objects.source.name, objects.source.key.record_id("s", source=True)
+            Name(*self._target), source.name, source.key.record_id("s", source=True)
         )
         # All rows or an error: one hidden by row-level security would seem to be deleted.
         configure(connection, {"row_security": "off"})
         held = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(Name(*self._target))
         if connection.execute(held, []).fetchone() == (False,):
             return  # a role that may not see all rows may declare nonetheless
-        if self._wanted.prune:
+        if self._wanted.prune and not self._wanted.dry_run:
             connection.execute(sql.SQL("DELETE ") + unknown, [])
-        elif row := connection.execute(sql.SQL("SELECT record_id ") + unknown + sql.SQL(" LIMIT 1"), []).fetchone():
+            return
+        row = connection.execute(sql.SQL("SELECT record_id ") + unknown + sql.SQL(" LIMIT 1"), []).fetchone()
+        if row and not self._wanted.prune:
             raise SettingError(
-                f"table {self} holds records that {objects.source} does not have, such as {row[0]!r}; use another "
+                f"table {self} holds records that {source} does not have, such as {row[0]!r}; use another "
                 "table, or have them removed with prune"
             )
 
@@ -197,6 +223,13 @@ class Declaring:
     def _do(self, statements: Sequence[sql.SQL | sql.Composed], connection: Connection[Any]) -> Cursor[Any]:
         self._tell(statements, connection)
         return [connection.execute(statement, []) for statement in statements][-1]
+
+    def _lock(self, statements: Sequence[sql.Composed], connection: Connection[Any]) -> None:
+        """Run statements that lock tables in use; in a dry run, only record them."""
+        if self._wanted.dry_run:
+            self._tell(statements, connection)
+        elif statements:
+            self._do(statements, connection)
 
     def _tell(self, statements: Sequence[sql.Composable], connection: Connection[Any]) -> None:
         """Record statements that are run elsewhere."""

@@ -38,6 +38,7 @@ _MOST_ATTEMPTS = 8
 _LONGEST_PAUSE = 300.0  # seconds between two attempts
 
 _REFUSED = "Postgres refused ("
+_OF_OBJECTS = "Postgres refused (55"  # a class of errors about the state of tables, whose messages quote no text
 
 # Errors that no row causes: rows are neither tried separately nor given up.
 _NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, ServerError, EncoderClosed)
@@ -109,6 +110,8 @@ class Embedding:
         rest = self._batch.undecided
 
         def take_out(connection: Connection[Any]) -> set[str]:
+            if without_text:
+                catalog.lock_chunks(connection, self._declaration.target)
             held = self._queue.hold(connection, self._batch.token, rest)
             if gone := sorted(held & without_text):
                 self._store.delete_on(connection, gone)
@@ -149,4 +152,4 @@ def reportable(error: Exception) -> str:
     if not isinstance(error, HarrierError):
         return f"unexpected {type(error).__name__}"
     said = str(error)
-    return said.partition(":")[0] if said.startswith(_REFUSED) else said
+    return said.partition(":")[0] if said.startswith(_REFUSED) and not said.startswith(_OF_OBJECTS) else said

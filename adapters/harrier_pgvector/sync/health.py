@@ -35,6 +35,11 @@ class TableHealth:
         """Whether a step that finds nothing to do proves nothing, unless the queue is empty."""
         return self.is_blocked or self.failing_since is not None
 
+    @property
+    def lasting_error(self) -> str | None:
+        """The error that no row causes, if there has been nothing else for a while."""
+        return self.trouble if self.is_blocked and self.failing_since is not None else None
+
     # -- how a step ends
 
     def did_something(self, began: int) -> Self:

@@ -49,6 +49,7 @@ class LeasedStore:
 
     def _write(self, connection: Connection[Any], write: Write) -> Written:
         leases = self._batch.leases
+        catalog.lock_chunks(connection, self._declaration.target)
         held = self._queue.hold(connection, self._batch.token, [leases[record_id] for record_id in write.sizes])
         lost = write.sizes.keys() - held
         written = self._store.write_on(connection, write.only(held) if lost else write)

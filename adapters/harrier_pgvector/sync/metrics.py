@@ -21,6 +21,7 @@ _GAUGES: dict[str, tuple[str, Callable[[SyncStatus], float]]] = {
     "workers": ("Workers seen within the last minute.", lambda status: status.workers),
     "chunks": ("Stored chunks (estimate).", lambda status: status.chunks),
     "broken": ("Whether the source no longer matches its declaration.", lambda status: status.state == "broken"),
+    "failing": ("Whether a worker reports an error that lasts.", lambda status: status.state == "failing"),
     "paused": ("Whether the sync is paused.", lambda status: status.state == "paused"),
 }
 

@@ -49,10 +49,8 @@ class Objects:
     def _function(self) -> Name:
         return Name(SCHEMA, f"note_{self.number}")
 
-    def create(
-        self, noticed: list[tuple[str, str]], target: Name, view: Name, declared: str, *, notify: bool, version: int
-    ) -> list[sql.Composed]:
-        """Return the statements that create them; noticed: the tables that get triggers, the source and its partitions.
+    def create(self, declared: str, *, notify: bool) -> list[sql.Composed]:
+        """Return the statements that create the tables, and the function for the triggers.
 
         The declaration is SQL code, so it is stored where only the queue's owner can write: in a comment on the queue.
         """
@@ -62,8 +60,6 @@ class Objects:
             self._create_function(notify=notify),
             # Otherwise a role that may use the schema could call it from a trigger on its own table.
             sql.SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(self._function),
-            *self.notice(noticed),
-            self._create_view(target, view, version),
         ]
 
     def notice_again(self, tables: list[tuple[str, str]]) -> list[sql.Composed]:
@@ -78,7 +74,7 @@ class Objects:
         ]
 
     def notice(self, tables: list[tuple[str, str]]) -> list[sql.Composed]:
-        """Return the statements that create the triggers of some tables."""
+        """Return the statements that create the triggers of some tables: of the source and its partitions."""
         return [trigger for schema, name in tables for trigger in self._triggers(Name(schema, name))]
 
     def _tables(self) -> list[sql.Composed]:
@@ -103,6 +99,9 @@ class Objects:
             sql.SQL(queue).format(**names, names=self.source.key.names()),
             sql.SQL("CREATE INDEX ON {queue} (priority, due) WHERE failed IS NULL").format(**names),
             sql.SQL(changes).format(**names),
+            # It has no key, and Postgres refuses to delete rows without an identity from a table that is published, as
+            # it is by FOR ALL TABLES.
+            sql.SQL("ALTER TABLE {changes} REPLICA IDENTITY FULL").format(**names),
         ]
 
     def _create_function(self, *, notify: bool) -> sql.Composed:
@@ -177,8 +176,8 @@ END"""
     def _trigger(self, event: str) -> Name:
         return Name(f"harrier_sync_{self.number}_{event.lower()}")
 
-    def _create_view(self, target: Name, view: Name, version: int) -> sql.Composed:
-        """Return the view of the chunks with the source's key in its own columns and types, for joins with it."""
+    def create_view(self, target: Name, view: Name, version: int) -> sql.Composed:
+        """Return the statement for the view of the chunks with the source's own key, for joins with it."""
         key = self.source.key
         # Row-level security is that of the role that reads the view. Before Postgres 15 it would be that of the view's
         # owner, so such a view shows nothing to roles to which a policy applies.
@@ -213,13 +212,24 @@ def view_of(target: tuple[str, str]) -> Name:
 
 
 def drop(number: int, view: Name) -> list[sql.Composed]:
-    """Return the statements that remove everything, whatever happened to the source; triggers go with the function."""
+    """Return the statements that remove everything, whatever happened to the source."""
+    return [drop_view(view), *catalog.delete(number), *drop_noticing(number)]
+
+
+def drop_view(view: Name) -> sql.Composed:
+    """Return the statement that removes the view."""
+    return sql.SQL("DROP VIEW IF EXISTS {}").format(view)
+
+
+def drop_noticing(number: int) -> list[sql.Composed]:
+    """Return the statements that remove the triggers, which go with their function, and what they write to.
+
+    The source is locked first, as it is by its writers, who then come to the list of changes.
+    """
     queue, changes = Name(SCHEMA, f"queue_{number}"), Name(SCHEMA, f"changes_{number}")
     return [
-        sql.SQL("DROP VIEW IF EXISTS {}").format(view),
         sql.SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(Name(SCHEMA, f"note_{number}")),
         sql.SQL("DROP TABLE IF EXISTS {}, {}").format(queue, changes),
-        *catalog.delete(number),
     ]
 
 

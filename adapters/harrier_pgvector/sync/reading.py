@@ -35,6 +35,10 @@ class Unreadable(StoreError):
     """Rows whose text or metadata cannot be computed; it does not say which."""
 
 
+class _StandbyError(errors.ReadOnlySqlTransaction):
+    """The server is a standby, whose rows may be out of date. The connection is closed, and another one is tried."""
+
+
 class _Unclear(Unreadable):
     """An error that may be due to the rows or to the source; other rows will tell. Its message is its kind."""
 
@@ -107,6 +111,8 @@ def of_source(
         try:
             with _as_declarer(connection, declaration, read_only=read_only):
                 return action(connection)
+        except _StandbyError:
+            raise
         except errors.Error as error:
             if _class(error) in _OF_A_ROW:  # its own message may quote a value
                 raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
@@ -124,6 +130,10 @@ def of_source(
 @contextmanager
 def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_only: bool) -> Iterator[None]:
     with pinned(connection):
+        # A pooler between us and several servers may send a transaction that only reads to a standby. There, a row that
+        # was just changed has its earlier text, and a new one seems to be deleted.
+        if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
+            raise _StandbyError("the server is a standby, which may lag behind")
         try:
             configure(connection, declaration.settings(read_only=read_only))
         except errors.InsufficientPrivilege:
@@ -140,6 +150,8 @@ def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) ->
     try:
         with _as_declarer(connection, declaration, read_only=True):
             connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
+    except _StandbyError:
+        raise
     except errors.Error as error:
         if error.sqlstate is None or _class(error) in _OF_NONE:
             raise

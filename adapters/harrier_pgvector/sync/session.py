@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from psycopg import Connection
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
 from harrier_pgvector.connections import Connections, checked_conninfo
@@ -67,3 +67,9 @@ def named(place: str | ConnectionPool[Any]) -> str | ConnectionPool[Any]:
 def named_conninfo(conninfo: str) -> str:
     """Return a connection string with a name for pg_stat_activity, unless it has one already."""
     return make_conninfo(checked_conninfo(conninfo), fallback_application_name="harrier-sync")
+
+
+def of_primary(conninfo: str) -> str:
+    """Return a connection string that leads to a server that takes writes, if there are several."""
+    chosen = conninfo_to_dict(conninfo).get("target_session_attrs")
+    return make_conninfo(conninfo, target_session_attrs="primary" if chosen == "primary" else "read-write")

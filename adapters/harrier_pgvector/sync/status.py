@@ -27,8 +27,10 @@ class SyncStatus:
 
     table: str
     source: str
-    state: str  # active, paused, broken, or untrusted if it belongs to a role that is not trusted
-    reason: str | None  # why it is broken or untrusted
+    # active, paused, broken, untrusted if it belongs to a role that is not trusted, or failing if it is active, but a
+    # worker reports an error that lasts
+    state: str
+    reason: str | None  # why it is broken, untrusted or failing
     pending: int  # waiting rows; one that was changed three times may count as three
     leased: int  # of these, being worked on
     failed: int  # set aside, until they are changed or retried
@@ -104,19 +106,21 @@ def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
     scanned, unscanned = catalog.rows_scanned(connection, declared.number), 0
     if scanned is not None and declared.source_there:
         unscanned = max(0, _about(connection, declared.source.name) - scanned)
-    workers, rate = catalog.workers_and_rate(connection, declared.number, _ALIVE)
+    workers = catalog.workers(connection, declared.number, _ALIVE)
+    # An error does not matter while there is nothing to do.
+    failing = workers.error if declared.state == "active" and counts[0] + counts[1] + unscanned else None
     return SyncStatus(
         table=declared.name,
         source=str(declared.source),
-        state=declared.state,
-        reason=declared.reason,
+        state="failing" if failing else declared.state,
+        reason=failing or declared.reason,
         pending=counts[0],
         leased=counts[1],
         failed=counts[2],
         unscanned=unscanned,
         oldest=counts[3],
-        rate=rate,
-        workers=workers,
+        rate=workers.rate,
+        workers=workers.number,
         chunks=_about(connection, Name(*declared.target)) if declared.target_there else 0,
     )
 

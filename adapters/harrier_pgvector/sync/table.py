@@ -58,7 +58,7 @@ class TableSync(Closing):
         chunking: Chunking | None = None,
         precision: str = "float16",
         keywords: bool = False,
-        wake: str = "notify",
+        wake: str | None = None,
         row_security: bool = True,
         replace: bool = False,
         prune: bool = False,
@@ -70,12 +70,14 @@ class TableSync(Closing):
         over one row, or several of them, which are joined by blank lines. metadata: columns that are copied, and can be
         searched by.
         chunking: 512 tokens by default. keywords: if the table is new, its chunks can be found by their words as well.
-        wake: with "poll" nothing is announced, and workers find changes when they look for them. row_security: enable
-        row-level security on the chunks if the source has it; no role but their owner sees any until there are
-        policies. replace: replace an earlier declaration; texts that stay the same are not embedded again. prune:
-        remove other records that the table already holds. dry_run: try everything in a transaction that is rolled back.
+        wake: "notify" announces changes; with "poll", workers find them when they look. It is "notify" by default,
+        unless the server allows prepared transactions, which must not announce anything. row_security: enable row-level
+        security on the chunks if the source has it; no role but their owner sees any until there are policies. replace:
+        replace an earlier declaration; texts that stay the same are not embedded again. prune: remove other records
+        that the table already holds. dry_run: try it in a transaction that is rolled back, except for statements that
+        lock tables in use, such as CREATE TRIGGER.
         """
-        if wake not in ("notify", "poll"):
+        if wake not in (None, "notify", "poll"):
             raise SettingError(f"wake must be 'notify' or 'poll', got {wake!r}")
         wanted = Wanted(
             source,
@@ -85,13 +87,14 @@ class TableSync(Closing):
             chunking or Chunking(),
             precision,
             keywords=keywords,
-            notify=wake == "notify",
+            notify=None if wake is None else wake == "notify",
             row_security=row_security,
             replace=replace,
             prune=prune,
+            dry_run=dry_run,
         )
         declaring = Declaring(self._connections, self._target, wanted, self._trust)
-        return self._connections.run(lambda connection: declaring.run(connection, dry_run=dry_run))
+        return self._connections.run(declaring.run)
 
     def drop(self, *, chunks: bool = False) -> None:
         """Remove triggers, queue and view and, with `chunks`, the table of the chunks as well."""

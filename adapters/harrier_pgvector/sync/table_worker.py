@@ -42,7 +42,9 @@ class TableWorker:
         encoder: Embedder,
         lease: float,
         trust: Collection[str] = (),
+        turn: threading.Lock | None = None,
     ) -> None:
+        """Take the declaration, and what the tables of a worker share; turn: to build indexes of one at a time."""
         self.declaration = declaration
         self._connections = connections
         self._encoder = encoder
@@ -52,7 +54,7 @@ class TableWorker:
         self._due_at: float | None = None
         self._health = TableHealth()
         self._lock = threading.Lock()  # protects the transition to the next health
-        self._indexing = Indexing()
+        self._indexing = Indexing(connections, turn or threading.Lock())
         self._throughput = Throughput(time.monotonic())
 
     # -- timing
@@ -61,6 +63,11 @@ class TableWorker:
     def trouble(self) -> str | None:
         """The reason why nothing is done, if nothing is."""
         return self._health.trouble
+
+    @property
+    def lasting_error(self) -> str | None:
+        """The error that only this worker knows of, if it lasts."""
+        return self._health.lasting_error
 
     def expect(self, seconds: float | None) -> None:
         """Record when the queue will have something to do, as reported by the database."""
@@ -139,7 +146,7 @@ class TableWorker:
             return True
         if scan(self._connections, declaration, queue):
             return True
-        self._indexing.build(store, self._is_left)
+        self._indexing.build(store, declaration.target, self._is_left)
         return False
 
     @property

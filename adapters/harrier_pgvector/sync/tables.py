@@ -35,6 +35,7 @@ class Tables:
         self._workers: dict[int, TableWorker] = {}  # replaced as a whole
         self._refreshed = -_REFRESHED_IDLE
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     # -- what is known of them
 
@@ -58,6 +59,10 @@ class Tables:
     def rates(self) -> dict[str, float]:
         """Return the rows per second over the last minute, by table number."""
         return {str(each.declaration.number): each.rate() for each in self.known}
+
+    def lasting_errors(self) -> dict[str, str]:
+        """Return the errors that last, by table number."""
+        return {str(each.declaration.number): each.lasting_error for each in self.known if each.lasting_error}
 
     # -- what the database reports about them
 
@@ -100,4 +105,4 @@ class Tables:
             return list(self._workers.values())
 
     def _new(self, declaration: Declaration) -> TableWorker:
-        return TableWorker(declaration, self._connections, self._encoder, self._lease, self._trust)
+        return TableWorker(declaration, self._connections, self._encoder, self._lease, self._trust, self._turn)

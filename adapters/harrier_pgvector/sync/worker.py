@@ -11,13 +11,16 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+from psycopg import Connection
 
 from harrier_core.embedder import Embedder
 from harrier_core.errors import EncoderClosed, HarrierError, SettingError, StoreUnavailable
 from harrier_core.retrying import Backoff
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync import catalog
-from harrier_pgvector.sync.session import named_conninfo, run
+from harrier_pgvector.sync.session import named_conninfo, of_primary, run
 from harrier_pgvector.sync.signals import FIRST_PAUSE, LONGEST_PAUSE, Listener, Signal
 from harrier_pgvector.sync.tables import Tables
 
@@ -51,7 +54,7 @@ class SyncWorker:
         """
         if lease <= 0 or poll <= 0:
             raise SettingError("lease and poll must be positive numbers of seconds")
-        conninfo = named_conninfo(place)
+        conninfo = of_primary(named_conninfo(place))
         self._connections = Connections(conninfo, _PATIENCE)
         self._tables = Tables(self._connections, encoder, lease, frozenset(trust))
         self._lease = lease
@@ -188,12 +191,16 @@ class SyncWorker:
                 for table in self._tables.known:
                     table.extend()
                 if self._tables.known and time.monotonic() >= told + _SEEN:
-                    self._connections.run(lambda c: catalog.set_worker(c, self._id, self.name, self._tables.rates()))
+                    self._connections.run(self._report)
                     told = time.monotonic()
             except Exception as error:  # retried next time, or else the lease expires
                 log.debug("harrier sync: cannot extend leases: %s", type(error).__name__)
             if self._stopping.wait(min(self._lease / 4, _SEEN)):
                 return
+
+    def _report(self, connection: Connection[Any]) -> None:
+        rates, errors = self._tables.rates(), self._tables.lasting_errors()
+        catalog.set_worker(connection, self._id, self.name, rates, errors)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -629,6 +629,45 @@ class TestPersistentErrors:
         assert len(texts(execute)) == 3
         assert sync.status().pending == 0
 
+    @pytest.mark.usefixtures("articles")
+    def test_a_publication_of_all_tables(self, database: str, execute: Execute) -> None:
+        """Postgres refuses to delete from a published table whose rows have no identity."""
+        sync = declare(database)
+        execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        execute("UPDATE articles SET body = 'other' WHERE id = 1")
+        execute("DELETE FROM articles WHERE id = 2")
+        drain(database)
+        assert texts(execute) == {"1": ["title 1\n\nother"], "3": ["title 3\n\nbody 3"]}
+        sync.rescan()
+        drain(database)
+        sync.pause()
+        sync.resume()
+        assert (sync.retry(), sync.status().left) == (0, 0)
+        sync.drop()
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_lasting_error_is_in_the_status(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It is reported by the worker that has it, until that succeeds."""
+        for setting in ("health._LASTING", "health._LOOK_AGAIN", "worker._SEEN"):
+            monkeypatch.setattr(f"harrier_pgvector.sync.{setting}", 0.2)
+        sync = declare(database)
+        execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        execute("ALTER TABLE harrier_sync.changes_1 REPLICA IDENTITY NOTHING")
+        execute("INSERT INTO articles VALUES (4, 'new')")
+        worker = SyncWorker(database, Hashing(), poll=0.1)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            for state in ("failing", "active"):
+                until = time.monotonic() + 60
+                while (status := sync.status()).state != state or not status.workers:
+                    assert time.monotonic() < until, status
+                assert ("does not have a replica identity" in str(status.reason)) is (state == "failing")
+                execute("ALTER TABLE harrier_sync.changes_1 REPLICA IDENTITY FULL")
+        finally:
+            worker.stop()
+            thread.join(60)
+
     def test_more_metadata_than_a_function_takes(self, database: str, execute: Execute) -> None:
         names = [f"c{i}" for i in range(101)]
         execute(f"CREATE TABLE wide (id int PRIMARY KEY, note text, {', '.join(f'{name} int' for name in names)})")
@@ -756,6 +795,31 @@ class TestTheSourceChanges:
         declare(database, text=["headline", "body"], replace=True)
         assert drain(database) == ["title 3\n\nother"]
         assert execute("SELECT DISTINCT metadata FROM chunks") == [({},)]
+
+    @pytest.mark.parametrize("step", ["LOCK TABLE chunks", "SELECT FROM chunks_by_key"])
+    @pytest.mark.usefixtures("articles")
+    def test_declared_again_while_the_application_works(self, database: str, execute: Execute, step: str) -> None:
+        """It can work during the search for records without a row, and after it, and its changes are not missed."""
+        declare(database)
+        drain(database)
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation::regclass::text LIKE 'chunks%' AND NOT granted"
+        execute("SET lock_timeout = '2s'")
+        with ThreadPoolExecutor(1) as thread, psycopg.connect(database) as other:
+            other.execute(step.encode())
+            declaring = thread.submit(declare, database, replace=True, prune=True)
+            while execute(waiting) == [(0,)]:
+                assert not declaring.done(), declaring.result()
+            for change in (
+                "INSERT INTO articles VALUES (4, 'new')",
+                "UPDATE articles SET body = 'other' WHERE id = 3",
+                "DELETE FROM articles WHERE id = 1",
+                "TABLE articles",
+            ):
+                execute(change)
+            other.rollback()
+            declaring.result(60)
+        drain(database)
+        assert texts(execute) == {"2": ["title 2\n\nbody 2"], "3": ["title 3\n\nother"], "4": ["new"]}
 
     @pytest.mark.usefixtures("articles")
     def test_missing_chunks(self, database: str, execute: Execute) -> None:
@@ -890,6 +954,31 @@ class TestOperation:
         assert drain(database) == ["new"]
 
     @pytest.mark.usefixtures("articles")
+    def test_dry_run_on_tables_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It waits for no application, and none waits for it."""
+        monkeypatch.setattr("harrier_pgvector.sync.declaring._LOCK_TIMEOUT", "100ms")
+        with psycopg.connect(database) as application:
+            application.execute("UPDATE articles SET body = 'not committed yet'")
+            assert "CREATE TRIGGER" in opened(database, table="chunks").create(
+                "articles", Hashing().space, text="title", dry_run=True
+            )
+        declare(database)
+        drain(database)
+        execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY")
+        before = execute("SELECT oid, relname, relrowsecurity FROM pg_class ORDER BY 1"), texts(execute)
+        execute("INSERT INTO chunks SELECT '9', number, text, metadata, 0, 0, hash, embedding FROM chunks LIMIT 1")
+        with psycopg.connect(database) as application:
+            application.execute("UPDATE articles SET body = 'not committed yet'")
+            application.execute("SELECT FROM chunks_by_key")
+            again: dict[str, Any] = {"text": "body", "replace": True, "dry_run": True}
+            with pytest.raises(SettingError, match="does not have, such as '9'"):
+                opened(database, table="chunks").create("articles", Hashing().space, **again)
+            said = opened(database, table="chunks").create("articles", Hashing().space, prune=True, **again)
+        assert "DROP FUNCTION" in said
+        execute("DELETE FROM chunks WHERE record_id = '9'")
+        assert (execute("SELECT oid, relname, relrowsecurity FROM pg_class ORDER BY 1"), texts(execute)) == before
+
+    @pytest.mark.usefixtures("articles")
     def test_pause(self, database: str, execute: Execute) -> None:
         sync = declare(database)
         sync.pause()
@@ -972,7 +1061,7 @@ class TestOperation:
         )
         assert execute(query)[0] == ("title 7", "title 7")
         plan = "\n".join(line for (line,) in execute(f"EXPLAIN {query}"))
-        assert "Index Scan using chunks_embedding_idx" in plan
+        assert "Index Scan using harrier_hnsw_" in plan
         assert "Index Scan using articles_pkey" in plan
 
     def test_a_worker_runs_once(self, database: str) -> None:
