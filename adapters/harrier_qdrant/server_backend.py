@@ -326,8 +326,9 @@ def _shape(info: models.CollectionInfo) -> Shape:
 def _own_indexes(info: models.CollectionInfo) -> Mapping[str, str]:
     """Return the paths and kinds of the indexes that the store needs, whatever the layout."""
     mode = info.config.strict_mode_config
-    strict = mode is not None and mode.enabled
-    refuses = strict and False in (mode.unindexed_filtering_retrieve, mode.unindexed_filtering_update)
+    if mode is None or not mode.enabled:
+        return OWN_INDEXES
+    refuses = False in (mode.unindexed_filtering_retrieve, mode.unindexed_filtering_update)
     return STRICT_INDEXES if refuses else OWN_INDEXES
 
 

@@ -46,14 +46,14 @@ def test_no_index_is_made_in_vain(stub: Stub) -> None:
 
 def test_killed_while_it_creates(stub: Stub) -> None:
     """The next writer creates the indexes that a killed one did not, and those of fields as well."""
-    settings = {"indexes": {"lang": "keyword"}}
-    QdrantStore(stub.url, **settings).open(Hashing.space, create=True)
+    indexes: dict[str, IndexKind] = {"lang": "keyword"}
+    QdrantStore(stub.url, indexes=indexes).open(Hashing.space, create=True)
     made = stub.indexes("documents")
     assert made.keys() == {"record_id", "metadata.lang", "hash", "fields", "number"}
     for number in range(len(made)):
         for path in list(made)[number:]:
             del made[path]
-        with Index(QdrantStore(stub.url, **settings), Hashing()) as index:
+        with Index(QdrantStore(stub.url, indexes=indexes), Hashing()) as index:
             index.ingest(RECORDS)
             assert len(index.search("text", k=9, where={"lang": "en"})) == 5
             index.clear()
