@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from harrier_pgvector import PgVectorStore, comparing
+from harrier_pgvector import PgVectorStore, comparing, exchanging
 from harrier_qdrant import QdrantStore
 from ingesting import CHUNKING, Hashing, after, before
 from psycopg import sql
