@@ -3,10 +3,12 @@
 With a model, one process and several workers ingest the same records in turns. A rate is measured from the moment at
 which texts wait for their vectors to the end; the start of processes is reported separately. A paced embedder stands
 for a GPU with a fixed rate, and reports its busy share. The cutter is compared with one that tokenizes each stretch
-that the splitter asks for. On a machine with several GPUs each worker uses one: set --workers to their number.
+that the splitter asks for. With --ray, an ingest with one Ray worker is compared with one process. On a machine with
+several GPUs each worker uses one: set --workers to their number.
 
     make bench-scale MODEL=/models/harrier-270m
     .venv/bin/python benchmarks/scale.py --model FOLDER --workers 8 --records 200000
+    .venv/bin/python benchmarks/scale.py --model FOLDER --ray
 """
 
 from __future__ import annotations
@@ -67,6 +69,51 @@ def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, se
         assert report.encoded == number, report
         index.drop()
     return watch.rate, report.seconds
+
+
+def ingest_on_ray(folder: Path, encoder: Embedder, number: int, sentences: int) -> float:
+    """Return the rate of an ingest with one Ray worker into an empty table."""
+    import harrier_ray
+    import ray
+
+    store = PgVectorStore.embedded(folder / "postgres", table="docs")
+    with store, Index(store, encoder) as index:
+        given = [{"id": each.id, "text": each.text, **each.metadata} for each in records(number, sentences)]
+        watch = Watch()
+        report = harrier_ray.ingest(
+            ray.data.from_items(given),
+            index,
+            metadata=["number"],
+            workers=1,
+            block=max(8, min(2_000, number // 8)),
+            build_indexes=False,
+            on_progress=watch,
+        )
+        assert report.encoded == number, report
+        index.drop()
+    return watch.rate
+
+
+def by_ray(folder: Path, pace: float, number: int, model: str | None, few: int, rounds: int, sentences: int) -> None:
+    """Compare one Ray worker with one process: how busy a paced embedder is, and both rates."""
+    from harrier_ray import cluster
+
+    with cluster("local", workers=1):
+        for round_ in range(rounds if pace else 0):
+            notes = [folder / f"notes of {who} {round_}" for who in ("one", "ray")]
+            one, ray = (Paced(pace, each) for each in notes)
+            rate, _ = ingest(folder, one, number, None, sentences=1)
+            other = ingest_on_ray(folder, ray, number, sentences=1)
+            print(
+                f"paced at {pace:,.0f}/s: Ray {ray.busy():.1%} busy, one process {one.busy():.1%}; {other / rate:.2f}"
+            )
+        if model:
+            ratios = []
+            with Encoder(model) as encoder:
+                for _ in range(rounds):
+                    one_rate, _ = ingest(folder, encoder, few, None, sentences)
+                    ratios.append(ingest_on_ray(folder, encoder, few, sentences) / one_rate)
+            print(f"one Ray worker / one process, steady: {statistics.median(ratios):.2f} of {ratios}")
 
 
 def by_model(folder: Path, model: str, number: int, workers: int, rounds: int, sentences: int) -> None:
@@ -142,7 +189,13 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=3_000, help="chunks a second of the paced embedder; 0 skips it")
     parser.add_argument("--paced-records", type=int, default=60_000, help="for each worker")
     parser.add_argument("--ids", type=int, default=10_000_000, help="number of simulated ids; 0 skips them")
+    parser.add_argument("--ray", action="store_true", help="only compare one Ray worker with one process")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.ray:
+            how = options.model, options.records, options.rounds, options.sentences
+            by_ray(Path(folder), options.pace, options.paced_records, *how)
+            return
     if options.ids:
         ids(options.ids)
     if options.model:
