@@ -156,4 +156,4 @@ def _became(run: Callable[[str], Any], typed: str) -> str:
 
 
 def test_the_list_of_pages() -> None:
-    assert set(re.findall(r"\]\((.*?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))) == set(PAGES)
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8"))) == set(PAGES)

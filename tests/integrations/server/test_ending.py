@@ -160,7 +160,7 @@ def test_threads_that_wait(folder: Path, kind: str) -> None:
         serving.kill()
     assert code == 0
     assert "the store is closed\n" in said
-    assert re.search(r"(?m)^left without waiting for: harrier-work_\d+$", said)
+    assert re.search(r"(?m)^left without waiting for: harrier-(work|index)_\d+$", said)
     assert "Traceback" not in said
 
 
