@@ -160,17 +160,34 @@ def _share(pass_: Pass, calls: Sequence[Call], limit: TokenLimit) -> list[Call]:
     pass_.begin(first, limit)
     share = pass_.room // len(owners)
     for own in owners.values():
-        left = share
-        for number, call in enumerate(own):  # each gives one row
-            if not number or call.next_tokens <= left:
-                left -= pass_.add(call, call.next_tokens)
-        for call in _by_age(own):  # the rest in order, so that an owner's calls do not all end at once
-            left -= pass_.add(call, left)
+        _give(pass_, own, share)
     for own in owners.values():
-        for call in _by_age(own):
-            pass_.add(call)
-    served = {call.owner for call in alive if call in pass_.shares}
+        _fill(pass_, own)
+    served = {owner for owner, own in owners.items() if own[0] in pass_.shares}
     return sorted(_unfinished(alive), key=lambda call: (call.owner in served, call in pass_.shares))
+
+
+def _give(pass_: Pass, calls: Sequence[Call], tokens: int) -> None:
+    """Add a row of each call of an owner while these tokens last, and then more rows of the oldest calls.
+
+    So an owner's calls do not all end at once.
+    """
+    for number, call in enumerate(calls):
+        if not number or call.next_tokens <= tokens:
+            tokens -= pass_.add(call, call.next_tokens)
+        if tokens < 1:
+            return
+    for call in _by_age(calls):
+        tokens -= pass_.add(call, tokens)
+
+
+def _fill(pass_: Pass, calls: Sequence[Call]) -> None:
+    """Add more rows of an owner's calls, the oldest first, if there is room."""
+    if pass_.room < 1:
+        return
+    for call in _by_age(calls):
+        if call.next_tokens <= pass_.room:
+            pass_.add(call)
 
 
 def _by_age(calls: Sequence[Call]) -> list[Call]:

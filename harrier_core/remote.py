@@ -137,6 +137,8 @@ class RemoteEncoder(Embedder, Closing):
                     begun = perf_counter()
                     encoded = await encoded_by(server, described, [text for text, _ in given], role, splits=splits)
             except TimedOut:  # the server is slower than it was, or busy
+                if not splits:
+                    raise
                 halvings -= 1
             except ServerRefused as refused:
                 if refused.status != 413:

@@ -33,7 +33,7 @@ def verify(
     share = sample / max(1, store.count())
     chance = random.Random(0)  # noqa: S311  # the same sample of the same index
     stored = store.audit(report.problems.append) if isinstance(store, Audited) else store.read()
-    begun = Seen()  # records whose first chunk is there
+    begun, others = Seen(), Seen()  # records of which the first chunk is there, and of which another one is
     for window in _windows(stored):
         sampled = []
         for each in window:
@@ -42,14 +42,14 @@ def verify(
                 _add(report, each, problem)
             elif drawn:
                 sampled.append(each)
-            if each.chunk.number == 0:
-                begun.add(id_hash(each.chunk.record_id))
+            (others if each.chunk.number else begun).add(id_hash(each.chunk.record_id))
         begun.settle()
+        others.settle()
         report.checked += len(window)
         _encode(encoder, sampled, report)
         if on_progress:
             on_progress(replace(report, problems=report.problems.copy()))
-    for record_id in _without_begin(store, begun):
+    for record_id in _without_begin(store, begun) if any(each not in begun for each in others) else ():
         report.problems.append((record_id, "has no first chunk; delete it, and ingest it again"))
     if isinstance(store, Worded) and store.keywords_problem() is None:
         for chunk in store.wrong_keywords():

@@ -45,8 +45,8 @@ def build(connection: Connection[Any], table: Table, name: TableName, *, beside:
     if _can_build_beside(connection) and (beside or table.nearest in ask(connection, INDEXES, table.names).fetchall()):
         with suppress(errors.FeatureNotSupported):  # partitioned tables do not support it
             # One that blocks no one may wait for as long as others take.
-            _build_beside(connection, table, name, "0" if beside else _LOCK_TIMEOUT)
-            return
+            if _build_beside(connection, table, name, "0" if beside else _LOCK_TIMEOUT):
+                return
     if _is_written_to(connection, table):
         raise StoreError("another session is writing to it; the last of several loads builds them")
     with transaction(connection):
@@ -75,7 +75,8 @@ def _can_build_beside(connection: Connection[Any]) -> bool:
     return connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() == (connection.info.backend_pid,)
 
 
-def _build_beside(connection: Connection[Any], table: Table, name: TableName, lock_timeout: str) -> None:
+def _build_beside(connection: Connection[Any], table: Table, name: TableName, lock_timeout: str) -> bool:
+    """Build while others write. Return False if a transaction, even one on other tables, was in the way for long."""
     _drop_unfinished(connection, table)
     with _at_leisure(connection, table, lock_timeout):
         for statements in _missing(connection, table, name, name.find(connection).oid):
@@ -86,10 +87,12 @@ def _build_beside(connection: Connection[Any], table: Table, name: TableName, lo
                 _set(connection, {"max_parallel_maintenance_workers": "0"})
                 _run(connection, statements)
             except errors.LockNotAvailable:
-                raise StoreError(f"another transaction has run for more than {lock_timeout}; try again") from None
+                _drop_unfinished(connection, table)
+                return False
         _run(connection, [sql.SQL("ANALYZE {}").format(table.name)])
     if _missing(connection, table, name):
         raise StoreError("another session is building them")
+    return True
 
 
 def _drop_unfinished(connection: Connection[Any], table: Table) -> None:

@@ -13,7 +13,7 @@ from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreError, StoreUnavailable, StoreWarning
 from harrier_pgvector.connections import Connections
-from harrier_pgvector.noting import Noting, forget, silence
+from harrier_pgvector.noting import Noting
 from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import ANY_OF, Name, ids
 from harrier_pgvector.session import ask, transaction
@@ -70,13 +70,15 @@ class Comparison:
 
     def end(self) -> None:
         """Note changes no longer, and remove what did so; if readers are in the way for long, let it do nothing."""
-        self._noting = None
+        noting, self._noting = self._noting, None
+        if noting is None:
+            return
         try:
             for _ in range(_ENDS):
-                if self.connections.run(self._forgotten, writes=True):
+                if self.connections.run(partial(self._ended, noting), writes=True):
                     return
                 time.sleep(PAUSE)
-            self.connections.run(lambda connection: silence(connection, self._oids), writes=True)
+            self.connections.run(partial(noting.silence, oids=self._oids), writes=True)
         except StoreError as error:
             warnings.warn(
                 f"the triggers that note the changes of table {self._live} were not removed, and slow down its "
@@ -85,11 +87,11 @@ class Comparison:
                 stacklevel=4,
             )
 
-    def _forgotten(self, connection: Connection[Any]) -> bool:
+    def _ended(self, noting: Noting, connection: Connection[Any]) -> bool:
         with suppress(errors.LockNotAvailable):
             with transaction(connection):
                 connection.execute(f"SET LOCAL lock_timeout = '{MOMENT}'")
-                forget(connection, self._oids)
+                noting.end(connection, self._oids)
             return True
         return False
 

@@ -57,12 +57,17 @@ class TableExchange:
             return f"table {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
         if (problem := self._problem_of_syncs(connection)) is not None:
             return problem
-        live, new = self._oid(connection, self._live), self._there(connection, self._new)
+        live = self._oid(connection, self._live)
         if (what := hanging(connection, live, self._view(connection, self._live))) is not None:
             return f"table {self._live} has {what}, which the new table would lack; remove it first"
-        if new is not None and (what := own(connection, live, new)) is not None:
-            return f"table {self._live} has {what}, which table {self._new} lacks; create it there too, or remove it"
         return None
+
+    def _refuse_lacking(self, connection: Connection[Any]) -> None:
+        """Raise StoreUnsuitable if the new table lacks something of the owner's. While it is filled, it may."""
+        if (what := own(connection, self._oid(connection, self._live), self._oid(connection, self._new))) is not None:
+            raise StoreUnsuitable(
+                f"table {self._live} has {what}, which table {self._new} lacks; create it there too, or remove it"
+            )
 
     def _problem_of_syncs(self, connection: Connection[Any]) -> str | None:
         """Return why live syncs of the tables prevent the exchange, or None."""
@@ -117,6 +122,7 @@ class TableExchange:
     @contextmanager
     def noting(self) -> Iterator[None]:
         """Note which records change in the meantime, so that `differing` compares all of them only once."""
+        self._connections.run(self._refuse_lacking)
         try:
             self._comparison.begin()
             yield
@@ -159,6 +165,7 @@ class TableExchange:
             self._wait_for_sync(connection)
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
+            self._refuse_lacking(connection)
             if (self._oid(connection, self._live), self._oid(connection, self._new)) != oids:
                 raise StoreUnavailable(f"table {self._live} or {self._new} was replaced in the meantime; try again")
             with self._holding(connection) as held:

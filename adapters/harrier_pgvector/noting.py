@@ -1,7 +1,8 @@
 """Triggers that note which records change in two tables of chunks, so that these need not be compared in full again.
 
 They fire for every row and in every session, those of logical replication included. Each change is noted in its own
-transaction. Whatever is not noted was committed before the triggers were created, and cannot have changed since.
+transaction. Whatever is not noted was committed before the triggers were created, and cannot have changed since, unless
+the server has crashed: then the first row of the notes is missing as well.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ _LEFT = """
     WHERE t.tgrelid = ANY(%s::oid[]) AND p.proname ~ %s AND pg_has_role(p.proowner, 'USAGE')"""
 _THERE = """
     SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE t.tgrelid = ANY(%s::oid[]) AND t.tgenabled = 'A' AND (n.nspname, p.proname) = (%s, %s)"""
+    WHERE t.tgrelid = ANY(%s::oid[]) AND t.tgenabled = 'A' AND p.prosecdef AND (n.nspname, p.proname) = (%s, %s)"""
 
-# The key is for publications of all tables, in which a row without one could not be deleted. The table must be logged:
-# after a crash of the server, the process that makes the switch may continue.
+# A publication of all tables would make subscribers look for it, unless it is unlogged. A crash empties it.
 _TABLE: LiteralString = """
-    CREATE TABLE {noted} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, record_id text COLLATE "C")
-    WITH (autovacuum_enabled = false)"""
+    CREATE UNLOGGED TABLE {noted} (record_id text COLLATE "C", is_first boolean) WITH (autovacuum_enabled = false)"""
+_FIRST: LiteralString = "INSERT INTO {noted} (is_first) VALUES (true)"
 _FUNCTION: LiteralString = """
     CREATE FUNCTION {noted}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS $harrier$
@@ -60,7 +60,7 @@ class Noting:
 
     def begin(self, connection: Connection[Any]) -> None:
         """Create them, in a transaction of the caller's, which waits for the writers of both tables."""
-        for text in (_TABLE, _FUNCTION):
+        for text in (_TABLE, _FIRST, _FUNCTION):
             connection.execute(self._sql(text), [])
         connection.execute(self._sql("REVOKE ALL ON FUNCTION {noted}() FROM PUBLIC"), [])
         for table in self._tables:
@@ -76,11 +76,13 @@ class Noting:
     def is_whole(self, connection: Connection[Any], oids: Sequence[int]) -> bool:
         """Return whether all changes of the tables with these oids are noted."""
         [[number]] = ask(connection, _THERE, [list(oids), self._schema, self._name]).fetchall()
-        return bool(number == len(_EVENTS) * len(self._tables))
+        if number != len(_EVENTS) * len(self._tables):
+            return False
+        return ask(connection, self._sql("SELECT FROM {noted} WHERE is_first"), []).fetchone() is not None
 
     def clear(self, connection: Connection[Any]) -> None:
         """Forget what was noted until now."""
-        ask(connection, self._sql("DELETE FROM {noted}"), [])
+        ask(connection, self._sql("DELETE FROM {noted} WHERE is_first IS NULL"), [])
 
     def add(self, connection: Connection[Any], record_ids: Iterable[str]) -> None:
         """Note more records."""
@@ -89,19 +91,27 @@ class Noting:
 
     def noted(self, connection: Connection[Any]) -> list[str] | None:
         """Return the records that were noted, or None if all may have changed."""
-        rows = ask(connection, self._sql("SELECT DISTINCT record_id FROM {noted} ORDER BY record_id"), []).fetchall()
+        query = "SELECT DISTINCT record_id FROM {noted} WHERE is_first IS NULL ORDER BY record_id"
+        rows = ask(connection, self._sql(query), []).fetchall()
         return None if (None,) in rows else [record_id for (record_id,) in rows]
+
+    def end(self, connection: Connection[Any], oids: Sequence[int]) -> None:
+        """Remove them, in a transaction of the caller's that locks the tables against all others."""
+        _remove(connection, self._own(connection, oids))
+
+    def silence(self, connection: Connection[Any], oids: Sequence[int]) -> None:
+        """Let them do nothing, which needs no lock on the tables."""
+        with transaction(connection):
+            for names in self._own(connection, oids):
+                connection.execute(sql.SQL(_SILENT).format(noted=Name(*names)), [])
+                connection.execute(sql.SQL("DELETE FROM {}").format(Name(*names)), [])
+
+    def _own(self, connection: Connection[Any], oids: Sequence[int]) -> list[tuple[str, str]]:
+        """Return the name of the function, unless it is gone. Another process may be noting as well."""
+        return [names for names in _left(connection, oids) if names == (self._schema, self._name)]
 
     def _sql(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
         return sql.SQL(text).format(noted=Name(self._schema, self._name), **more)
-
-
-def silence(connection: Connection[Any], oids: Sequence[int]) -> None:
-    """Let what notes the changes of tables do nothing, which needs no lock on them."""
-    with transaction(connection):
-        for names in ask(connection, _LEFT, [list(oids), NOTED]).fetchall():
-            connection.execute(sql.SQL(_SILENT).format(noted=Name(*names)), [])
-            connection.execute(sql.SQL("DELETE FROM {}").format(Name(*names)), [])
 
 
 def forget(connection: Connection[Any], oids: Sequence[int]) -> None:
@@ -109,6 +119,14 @@ def forget(connection: Connection[Any], oids: Sequence[int]) -> None:
 
     That transaction locks the tables against all others.
     """
-    for schema, name in ask(connection, _LEFT, [list(oids), NOTED]).fetchall():
-        connection.execute(sql.SQL("DROP FUNCTION {}() CASCADE").format(Name(schema, name)), [])
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(Name(schema, name)), [])
+    _remove(connection, _left(connection, oids))
+
+
+def _left(connection: Connection[Any], oids: Sequence[int]) -> list[tuple[str, str]]:
+    return [(schema, name) for schema, name in ask(connection, _LEFT, [list(oids), NOTED]).fetchall()]
+
+
+def _remove(connection: Connection[Any], functions: Iterable[tuple[str, str]]) -> None:
+    for names in functions:
+        connection.execute(sql.SQL("DROP FUNCTION {}() CASCADE").format(Name(*names)), [])
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(Name(*names)), [])

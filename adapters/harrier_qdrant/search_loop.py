@@ -18,14 +18,14 @@ from harrier_qdrant.points import Found
 _SCORED = 4  # decimals to which scores are compared
 _SPARE, _MOST_EQUAL = 10, 250
 
-# How many chunks, with their texts, an answer may have because others did not count.
-_LARGEST = 2_000
+# How many chunks, with their texts, an answer may have because others did not count; or so many times those wanted.
+_LARGEST, _TIMES = 10_000, 4
 
 
 class Loop(ABC):
     """Queries that are answered together. Those whose answers contain too many other points are repeated.
 
-    Those that would need an answer of more than `_LARGEST` are left for `scanning.scan`.
+    Those that would need an answer of more than that are left for `scanning.scan`.
     """
 
     def __init__(self, queries: Mapping[int, Query], number: int, k: int, most: int, where: Condition | None) -> None:
@@ -105,7 +105,7 @@ class Loop(ABC):
 
     def _next(self, limit: int) -> int:
         """Return the next limit; a lower one, or the same, if an answer would become too large."""
-        return min(4 * limit, _LARGEST)
+        return min(4 * limit, max(_LARGEST, _TIMES * self._k))
 
 
 class SearchLoop(Loop):

@@ -18,7 +18,8 @@ from harrier_core import Index, SettingError
 from harrier_core.extras import require
 
 _ACCESS = "Access"  # a panel of the help
-_CLOSING, _LEAVING = 10.0, 2.0  # seconds for stores to be closed, and then for threads that waited for them to end
+# Seconds for stores to be closed, for those in folders, whose engines write what is in memory, and for threads to end.
+_CLOSING, _WRITING, _LEAVING = 10.0, 60.0, 2.0
 
 
 def serve(
@@ -123,7 +124,8 @@ def serve(
         app = create_app(encoder, settings, indexes=indexes)
         well = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
         code = FINE if well else CANNOT
-        leave_within(_CLOSING, code)
+        in_folder = any(getattr(each.store, "folder", None) for each in indexes.values())
+        leave_within(_WRITING if in_folder else _CLOSING, CANNOT)
     leave_within(_LEAVING, code)
     if not well:
         raise typer.Exit(CANNOT)

@@ -37,7 +37,7 @@ _TRIES = 3  # of those in a row that fail, though not for lack of memory: a GPU'
 
 _QUICK = 50_000  # characters of queries that overtake; longer ones take turns like documents
 _FEW, _SHORT = 16, 2_000  # up to these, texts and characters are tokenized faster than another thread is woken
-_SUBMITTING = 8  # threads for tokenizing
+_SUBMITTING = 8  # threads for tokenizing, and as many for encoders of indexes, which may wait for a cache
 
 
 class Service:
@@ -54,6 +54,7 @@ class Service:
         self._closed = False
         # Its own threads, because all the shared ones may be waiting for a database.
         self._submitting = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-submit")
+        self._looking_up = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-look-up")
 
     @property
     def is_well(self) -> bool:
@@ -104,22 +105,14 @@ class Service:
                 return encoder.submit_queries(texts, task=role.task)
             return encoder.submit_documents(texts)
 
-        short = len(texts) <= _FEW and sum(_sizes(texts)) <= _SHORT
+        own = encoder is self.encoder or encoder is self._truncating
+        short = own and len(texts) <= _FEW and sum(_sizes(texts)) <= _SHORT
         with span(role.kind, encoder.name) as tell:
-            future = submit() if short else await self._on_a_thread(submit)
+            future = submit() if short else await _on_a_thread(self._submitting if own else self._looking_up, submit)
             encoded = await asyncio.wrap_future(future)
             tell(len(texts))
         self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
         return encoded
-
-    async def _on_a_thread(self, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
-        """Submit on a thread, because texts are tokenized there."""
-        submitting = asyncio.get_running_loop().run_in_executor(self._submitting, copy_context().run, submit)
-        try:
-            return await asyncio.shield(submitting)
-        except asyncio.CancelledError:
-            submitting.add_done_callback(_drop)
-            raise
 
     async def watch(self) -> None:
         """Test a device on which a pass failed until one runs; return once it has failed too often."""
@@ -144,7 +137,8 @@ class Service:
     def close(self) -> None:
         """End its threads, and close the encoder that was made for it."""
         self._closed = True
-        self._submitting.shutdown(wait=False, cancel_futures=True)
+        for each in (self._submitting, self._looking_up):
+            each.shutdown(wait=False, cancel_futures=True)
         self._truncating.close()
 
 
@@ -156,3 +150,13 @@ def _sizes(texts: Sequence[Any]) -> list[int]:
 def _drop(submitting: asyncio.Future[Future[Encoded]]) -> None:
     if not submitting.cancelled() and submitting.exception() is None:
         submitting.result().cancel()
+
+
+async def _on_a_thread(threads: ThreadPoolExecutor, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
+    """Submit on a thread, because texts are tokenized there, and a CachedEncoder waits for its store."""
+    submitting = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, submit)
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_drop)
+        raise

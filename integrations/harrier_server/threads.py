@@ -15,7 +15,7 @@ from harrier_server.turns import Turns
 
 T = TypeVar("T")
 
-AT_ONCE, WAITING = 16, 256  # calls of one store that run, and further ones that wait
+AT_ONCE, WAITING = 16, 1_024  # calls of one store that run, and further ones that wait
 COSTLY, COSTLY_WAITING = 2, 64  # the same for those that take many searches, or look at every chunk
 
 

@@ -125,6 +125,21 @@ def test_owners_share_passes_of_queries() -> None:
     assert lengths(lanes.next_pass(limit)) == [1] * LIMIT
 
 
+def test_a_long_query_beside_short_ones_of_its_owner() -> None:
+    """The short ones run, but do not count as its turn."""
+    bulk = [make_call([[1] * 3], urgent=True, owner="bulk") for _ in range(200)]
+    lanes = lanes_of(*bulk)
+    long = make_call([[LIMIT - 1]], urgent=True, owner="another")
+    lanes.add(long)
+    for _ in range(4):
+        lanes.add(make_call([[1]], urgent=True, owner="another"))
+        pass_ = lanes.next_pass(limit)
+        assert pass_
+        if long in pass_.calls:
+            return
+    pytest.fail("it waits for all queries of the other one")
+
+
 def test_calls_of_an_owner_end_one_after_another() -> None:
     """Otherwise a caller who sends the next one after each would leave the device idle."""
     calls = [make_call([[1] * 20], urgent=True) for _ in range(4)]

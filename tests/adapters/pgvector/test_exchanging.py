@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore, comparing
 from harrier_pgvector.comparing import Comparison
@@ -87,6 +89,7 @@ def test_objects_that_both_tables_must_have(store: PgVectorStore, execute: Execu
     reembed(store, Other())
     for create, said in OWN:
         run(execute, create.format("docs"))
+        reembed(store, Other())  # an interrupted one continues
         with pytest.raises(StoreUnsuitable, match=f"has {said}, which table public.docs_next lacks; create it there"):
             switch(store, Other())
         own = create.replace("INDEX ", "INDEX next_").replace("STATISTICS ", "STATISTICS next_")
@@ -239,6 +242,49 @@ def test_triggers_of_a_switch_that_was_killed(store: PgVectorStore, execute: Exe
     assert switch(store, Other()).complete
     assert "late" in set(Contents(store).record_ids())
     assert noted(execute) == []
+
+
+def test_two_switches_at_once(database: str, store: PgVectorStore, execute: Execute) -> None:
+    """One that ends while a reader is in the way does not make the other one miss changes."""
+    reembed(store, Other())
+    first, second = (store.exchange("_next", "_before")._comparison for _ in range(2))
+    first.begin()
+    assert list(first.differing()) == []
+    second.begin()
+    with psycopg.connect(database) as reader:
+        reader.execute("SELECT FROM docs")
+        execute("DELETE FROM docs WHERE record_id = 'r003'")
+        second.end()
+        assert list(first.differing()) == [["r003"]]
+    silenced = store.exchange("_next", "_before")._comparison
+    silenced.begin()
+    assert list(silenced.differing()) == [["r003"]]
+    assert silenced.is_known
+    noting = silenced._noting
+    assert noting is not None
+    with psycopg.connect(database, autocommit=True) as other:
+        noting.silence(other, silenced._oids)
+    execute("DELETE FROM docs WHERE record_id = 'r004'")
+    assert sorted(chain.from_iterable(silenced.differing())) == ["r003", "r004"]
+    first.end()
+    silenced.end()
+    assert len(noted(execute)) == 2  # those of the second one, which a reader was in the way of
+    switch(store, Other())
+    assert noted(execute) == []
+
+
+def test_no_subscriber_looks_for_the_notes(store: PgVectorStore, execute: Execute) -> None:
+    """A publication of all tables does not contain them."""
+    execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    with pytest.warns(StoreWarning, match="everything"):
+        reembed(store, Other())
+    comparison = store.exchange("_next", "_before")._comparison
+    comparison.begin()
+    published = execute("SELECT tablename FROM pg_publication_tables WHERE pubname = 'everything'")
+    assert ("docs",) in published
+    assert not [name for (name,) in published if name.startswith("harrier_noted")]
+    comparison.end()
+    execute("DROP PUBLICATION everything")
 
 
 def test_a_refused_switch(store: PgVectorStore, execute: Execute) -> None:

@@ -94,6 +94,7 @@ def test_no_answer_is_large(index: Index, name: str, monkeypatch: pytest.MonkeyP
     expected = {at: search(where) for at, where in enumerate((LATE, SEVERAL, NEVER))}
     assert [len(each[0]) for each in expected.values()][::2] == [6 if name == "all" else 4, 0]
     monkeypatch.setattr(search_loop, "_LARGEST", 16)
+    monkeypatch.setattr(search_loop, "_TIMES", 1)
     monkeypatch.setattr(search_loop, "_MOST_EQUAL", 12)
     monkeypatch.setattr(scanning, "_PART", 5)
     monkeypatch.setattr(scanning, "_QUERIES", 2)

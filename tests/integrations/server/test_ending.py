@@ -100,7 +100,7 @@ def test_an_ingest_that_takes_too_long(
 
 # `harrier serve` with short time limits, and threads that wait: one until its store is closed, others forever.
 PROGRAM = """
-import sys, threading
+import os, sys, threading
 import harrier_cli.serving
 from harrier_cli.app import main
 from harrier_core import Encoder, Index, Record, StoreUnavailable
@@ -115,7 +115,7 @@ closed, never = threading.Event(), threading.Event()
 events = [closed, never]
 
 def wait(*_, until=never):
-    print("waiting", file=sys.stderr, flush=True)
+    os.write(2, b"waiting\\n")
     until.wait()
 
 def opened(place, encoder):

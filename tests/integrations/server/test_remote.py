@@ -312,6 +312,14 @@ def test_requests_that_take_too_long(paced: Callable[..., AbstractContextManager
         assert len(remote.encode_documents(["word " * 100] * 15)) == 15
 
 
+def test_a_text_that_is_never_answered(paced: Callable[..., AbstractContextManager[str]]) -> None:
+    """An error ends its call, alone and among others."""
+    with paced(1, nullcontext()) as url, RemoteEncoder(url, timeout=0.3, retry_for=0) as remote:
+        for texts in (["a text"], ["a text", "another text", "a third text"]):
+            with pytest.raises(ServerUnavailable):
+                remote.encode_documents(texts)
+
+
 def test_a_timeout_after_another_failure() -> None:
     """It is followed by another attempt, although it lasts longer than attempts are repeated for."""
 
