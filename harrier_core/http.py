@@ -177,7 +177,7 @@ class Server:
     async def _attempt(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> httpx.Response | ServerUnavailable:
-        """Return the response, or the error if there is none. Raise ServerUnavailable if there can never be one."""
+        """Return the response, or the error if no response came. Raise ServerUnavailable if there can never be one."""
         import httpx
 
         try:

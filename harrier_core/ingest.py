@@ -180,7 +180,7 @@ class Ingest:
         return self._given.submit(texts, given) if self._given else self._embedder.submit_documents(texts)
 
     def _plan(self, arrived: Arrived) -> Plan:
-        """Return a window's plan. What is remembered of a record counts only if the store agrees."""
+        """Return a window's plan. Remembered facts about a record count only if the store agrees."""
         known = self._store.known([*arrived.records, *arrived.recalled])
         changed = [id_ for id_, (_, hashes) in arrived.recalled.items() if known.get(id_, {}) != hashes]
         self._intake.read(arrived, changed)

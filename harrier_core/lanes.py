@@ -50,7 +50,7 @@ class Pass:
             self.room = limit(call.token_budget)
 
     def add(self, call: Call, most: int | None = None) -> int:
-        """Take as many of a call's rows as fit, of at most so many tokens, and return how many those have.
+        """Take as many of a call's rows as fit, of at most this many tokens, and return how many those have.
 
         The first call of a pass gives at least one row.
         """

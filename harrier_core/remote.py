@@ -226,7 +226,7 @@ class RemoteEncoder(Embedder, Closing):
         if server is not None:
             return server
         require("a RemoteEncoder", "httpx", extra="remote")
-        with _opening:  # otherwise two threads would open connections, and nobody would close those of one
+        with _opening:  # otherwise two threads would open connections, and those of one would never be closed
             server = self._in_use()
             if server is None:
                 self._refuse_if_closed()

@@ -1,4 +1,4 @@
-"""What is attached to a table of chunks apart from its rows, and what an exchange for another table makes of it."""
+"""Objects attached to a table of chunks, and how an exchange with another table treats them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from harrier_qdrant.points import Found
 _SCORED = 4  # decimals to which scores are compared
 _SPARE, _MOST_EQUAL = 10, 250
 
-# How many chunks, with their texts, an answer may have because others did not count; or so many times those wanted.
+# How many chunks, with their texts, an answer may have because others did not count; or this many times k.
 _LARGEST, _TIMES = 10_000, 4
 
 

@@ -50,7 +50,7 @@ def code_of_interrupt(interrupted: int) -> int:
 
 
 def leave_within(seconds: float, code: int) -> None:
-    """End this process with an exit code if threads keep it from ending by itself by then.
+    """End this process with an exit code if threads keep it from ending on its own by then.
 
     Python waits for all threads before it exits, and one that waits for a database, or reads a model, cannot be ended.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
 
 AHEAD = 2**20  # bytes of the body that are read before the ingest consumes them, unless a single line has more
-_LINE = 128  # bytes that a line takes beside its text
+_LINE = 128  # bytes that a line takes in addition to its text
 _FINISHING = 3.0  # seconds to write what was consumed when the server ends
 _LISTED = 1_000  # records that the last line names, of each kind
 _COUNTS = ("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "seconds")

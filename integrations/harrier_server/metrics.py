@@ -60,7 +60,7 @@ class Metrics:
 
 
 class _OfModel(Collector):
-    """The statistics of the model's engine, whoever uses it."""
+    """The statistics of the model's engine, for all its users."""
 
     def __init__(self, stats: Callable[[], Stats]) -> None:
         self._stats = stats

@@ -33,7 +33,7 @@ class IndexThreads:
         """Return what the work returns. Raise StoreUnavailable if too much waits already."""
         self._room.take()
         running = _submit(self._pool, work, *args)
-        running.add_done_callback(lambda _: self._room.give_back())  # its thread goes on if the caller leaves
+        running.add_done_callback(lambda _: self._room.give_back())  # its thread continues if the caller leaves
         return await asyncio.wrap_future(running)
 
     async def run_costly(self, caller: str, work: Callable[..., T], *args: Any) -> T:

@@ -411,7 +411,8 @@ def test_collected_without_closing(server: Serving) -> None:
         until = time.monotonic() + 20
         while (len(clients) > 1 or _descriptors() > descriptors) and time.monotonic() < until:
             time.sleep(0.01)
-        assert (len(clients), _descriptors()) == (1, descriptors)
+        assert len(clients) == 1
+        assert _descriptors() <= descriptors  # those of earlier tests may be closed meanwhile
         alive.encode_documents(["a"])
 
 

@@ -51,7 +51,7 @@ class Restriction:
         needed = replace(options, mode="dense", keyword_weight=None).depth
         all_of_them = {**query.options, "offset": 0, "rerank": None, "among": None}
         all_of_them |= {"with_vectors": options.wants_vectors}
-        if options.rerank is not None:  # a Reranker has scores of its own
+        if options.rerank is not None:  # a Reranker has its own scores
             all_of_them["min_score"] = None
         alone = not self.others and options.mode == "dense" and not options.expand
         depth = needed
