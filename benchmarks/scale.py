@@ -72,16 +72,20 @@ def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, se
 
 
 def ingest_on_ray(folder: Path, encoder: Embedder, number: int, sentences: int) -> float:
-    """Return the rate of an ingest with one Ray worker into an empty table."""
+    """Return the rate of an ingest of a Parquet file with one Ray worker into an empty table."""
     import harrier_ray
+    import pyarrow as pa
     import ray
+    from pyarrow import parquet
 
+    given = [{"id": each.id, "text": each.text, **each.metadata} for each in records(number, sentences)]
+    file = folder / f"{number} {sentences}.parquet"
+    parquet.write_table(pa.Table.from_pylist(given), file)
     store = PgVectorStore.embedded(folder / "postgres", table="docs")
     with store, Index(store, encoder) as index:
-        given = [{"id": each.id, "text": each.text, **each.metadata} for each in records(number, sentences)]
         watch = Watch()
         report = harrier_ray.ingest(
-            ray.data.from_items(given),
+            ray.data.read_parquet(str(file)),
             index,
             metadata=["number"],
             workers=1,
