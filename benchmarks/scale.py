@@ -74,7 +74,7 @@ def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, se
 def ingest_on_ray(folder: Path, encoder: Embedder, number: int, sentences: int) -> float:
     """Return the rate of an ingest of a Parquet file with one Ray worker into an empty table."""
     import harrier_ray
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     import ray
     from pyarrow import parquet
 
