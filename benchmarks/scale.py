@@ -1,10 +1,10 @@
 """Measure an ingest by several processes against one: its speed, how busy each model is, and its memory.
 
-With a model, one process and several workers ingest the same records in turns. A rate is measured from the moment at
-which texts wait for their vectors to the end; the start of processes is reported separately. A paced embedder stands
-for a GPU with a fixed rate, and reports its busy share. The cutter is compared with one that tokenizes each stretch
-that the splitter asks for. With --ray, an ingest with one Ray worker is compared with one process. On a machine with
-several GPUs each worker uses one: set --workers to their number.
+With a model, one process and several workers ingest the same records in turns. A rate is measured from the first report
+with encoded chunks, which do not count, to the end; the start of processes is reported separately. A paced embedder
+stands for a GPU with a fixed rate, and reports its busy share. The cutter is compared with one that tokenizes each
+stretch that the splitter asks for. With --ray, an ingest with one Ray worker is compared with one process. On a machine
+with several GPUs each worker uses one: set --workers to their number.
 
     make bench-scale MODEL=/models/harrier-270m
     .venv/bin/python benchmarks/scale.py --model FOLDER --workers 8 --records 200000
@@ -42,7 +42,7 @@ def records(number: int, sentences: int = 8) -> Iterator[Record]:
 
 @dataclass
 class Watch:
-    """The rate of an ingest, from the moment at which texts wait for their vectors to its last report."""
+    """The rate of an ingest, from its first report with encoded chunks, which do not count, to the last one."""
 
     first: tuple[float, int] | None = None
     last: tuple[float, int] = (0.0, 0)
@@ -50,7 +50,7 @@ class Watch:
     def __call__(self, report: IngestReport) -> None:
         """Take a report."""
         self.last = (time.monotonic(), report.encoded)
-        if self.first is None and (report.pending or report.encoded):
+        if self.first is None and report.encoded:
             self.first = self.last
 
     @property

@@ -20,6 +20,15 @@ from harrier_server.serving import serve
 
 from harrier_core import Encoder, Index
 
+# A call of an assistant, by POST to /mcp, and the headers that it needs.
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "search", "arguments": {"query": "yeast"}},
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
 
 class Serving:
     """One process of `harrier serve`."""

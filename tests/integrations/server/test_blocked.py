@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Within
+from serving import ACCEPT, CALL, Within
 
 from harrier_core import Encoder, Index, Record
 from harrier_core.testing import MemoryStore
@@ -18,13 +18,6 @@ from harrier_core.testing import MemoryStore
 ServeWithin = Callable[..., Within]
 
 RECORDS = [Record(f"r{number}", f"Bread rises because of yeast {number}.") for number in range(60)]
-CALL = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "tools/call",
-    "params": {"name": "search", "arguments": {"query": "yeast"}},
-}
-ACCEPT = {"Accept": "application/json, text/event-stream"}
 _MANY = 40  # more than asyncio has threads on any machine
 
 

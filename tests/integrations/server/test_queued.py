@@ -9,21 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Within
+from serving import ACCEPT, CALL, Within
 
 from harrier_core import Encoder, Index, Record
 from harrier_core.callers import CALLER
 from harrier_core.testing import MemoryStore
 
 ServeWithin = Callable[..., Within]
-
-CALL = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "tools/call",
-    "params": {"name": "search", "arguments": {"query": "yeast"}},
-}
-ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
 class Asked(MemoryStore):
