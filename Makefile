@@ -13,8 +13,9 @@ PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
 test: .venv/installed
-	.venv/$(PYTEST) -m "not slow" --ignore tests/crash
+	.venv/$(PYTEST) -m "not slow" --ignore tests/crash --ignore tests/integrations/ray
 	.venv/bin/pytest -m "not slow" --numprocesses 2 tests/crash  # by themselves: a kill is aimed by the clock
+	.venv/bin/pytest -m "not slow" --timeout 400 tests/integrations/ray  # in one process: each would start a cluster
 
 # Before a release: the demo as it runs, memory that stays flat, a user's types, the surfaces over the other stores.
 test-slow: .venv/installed
