@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OWN, GIT = ".harrierignore", ".gitignore"
 _MARK = "ps_d"  # the group of pathspec's regular expressions for the slash after a folder's name
+_ALL_FOLDERS = re.compile(r"(?:/\*\*)+/ *$")  # all folders in a folder: pathspec would match that folder, and git does not
 _MOST = 1 << 20  # bytes of such a file; a larger one is not a list of patterns
 
 
@@ -116,5 +117,5 @@ def _patterns(file: Path, lines: Iterable[str]) -> tuple[GitIgnoreSpecPattern, .
     patterns = []
     for line in lines:
         with suppress(ValueError, re.error):  # for a meaningless line, which git ignores
-            patterns.append(GitIgnoreSpecPattern(line))
+            patterns.append(GitIgnoreSpecPattern(_ALL_FOLDERS.sub("/**/*/", line)))
     return tuple(reversed(patterns))

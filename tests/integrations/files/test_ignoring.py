@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from harrier_files import Source
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harrier_core import Record, SettingError, Skipped
@@ -46,9 +46,7 @@ def inside(source: Source) -> set[str]:
 
 NAMES = ("a", "b", "ab", "c.md", "d e")
 PATHS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
-PIECES = st.sampled_from(
-    ["a", "b", "ab", "c.md", "*", "?", "**", "a*", "*.md", "[ab]", "[!a]", "d e", "d\\ e", "[b-", "x"]
-)
+PIECES = st.sampled_from(["a", "b", "ab", "c.md", "*", "?", "**", "a*", "*.md", "[ab]", "[!a]", "d e", "d\\ e", "x"])
 PATTERNS = st.builds(
     lambda negated, anchored, pieces, folder: f"{negated}{anchored}{'/'.join(pieces)}{folder}",
     st.sampled_from(["", "", "!"]),
@@ -56,11 +54,15 @@ PATTERNS = st.builds(
     st.lists(PIECES, min_size=1, max_size=3),
     st.sampled_from(["", "", "/"]),
 )
-LINES = st.lists(PATTERNS | st.sampled_from(["", "# a", "\\#a", "\\!a", "/", "//", "a ", "a\r"]), max_size=5)
+LINES = st.lists(
+    PATTERNS | st.sampled_from(["", "# a", "\\#a", "\\!a", "/", "//", "a ", "a\r", "[b-", "a/[b-"]), max_size=5
+)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.sets(PATHS, min_size=1, max_size=8), LINES, st.sampled_from(["", "a/", "a/b/"]), LINES)
+@example({"a/b", "a/c.md/d e"}, ["a", "!a/**/"], "", [])
+@example({"a/b", "a/c.md/d e"}, ["a/**/"], "", [])
 def test_equal_to_git(paths: set[str], lines: list[str], deeper: str, more: list[str]) -> None:
     """The files that git would add are read, for any .gitignore files."""
     with TemporaryDirectory() as name:
