@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -114,9 +115,9 @@ def encoder(built: Callable[..., Path]) -> Iterator[Encoder]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(built: Callable[..., Path], tmp_path: Path) -> Path:
     """Return a separate copy of a tiny Qwen3, which the test may damage."""
-    return build_model(tmp_path / "model")
+    return shutil.copytree(built(), tmp_path / "model")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OWN, GIT = ".harrierignore", ".gitignore"
 _MARK = "ps_d"  # the group of pathspec's regular expressions for the slash after a folder's name
-_ALL_FOLDERS = re.compile(r"(?:/\*\*)+/ *$")  # all folders in a folder: pathspec would match that folder, and git does not
+_ALL_FOLDERS = re.compile(r"(?:/\*\*)+/ *$")  # all folders in a folder; pathspec would match that folder itself
 _MOST = 1 << 20  # bytes of such a file; a larger one is not a list of patterns
 
 

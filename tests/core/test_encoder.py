@@ -464,6 +464,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_process(built: Callable[..., Path]) -> None:
     """The process ends after the current pass, not after minutes of queued passes."""
     process = subprocess.Popen(

@@ -142,6 +142,7 @@ threading.Thread(target=later).start()""")
     assert "main thread has ended; join the encoding threads before that" in done.stdout
 
 
+@pytest.mark.slow
 def test_progress_is_never_ahead_of_the_store(run: Run) -> None:
     """An interrupted ingest has reported no progress that is not stored."""
     done = run("""

@@ -106,6 +106,7 @@ def test_from_the_cache(hub: Hub, client: Client, built: Callable[..., Path], ve
     assert len(hub.requested) == fetched
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_in_the_cache(hub: Hub, client: Client, built: Callable[..., Path]) -> None:
     """The error names the missing files."""
     hub.push(NAME, built("gemma3"))

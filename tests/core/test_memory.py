@@ -61,6 +61,7 @@ closed.set()
 SHAPE = {"hidden_size": 640, "intermediate_size": 2_048}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory was not measured: /proc is Linux's")
 @pytest.mark.parametrize("after", PROGRAMS)
 def test_memory_is_returned(tmp_path: Path, after: str) -> None:

@@ -65,6 +65,7 @@ def test_the_parts() -> None:
             pattern_of(pattern)
 
 
+@pytest.mark.slow
 def test_case_variants() -> None:
     """They are exactly the characters with equal case folding, the given one first."""
     letters: dict[str, set[str]] = {}

@@ -253,6 +253,7 @@ def test_an_encoder_of_another_model_does_not_wait(
         assert len(reranking.result(60)) == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_callers_share_passes_and_their_model(tied: Path) -> None:
     """Equal settings load once, and threads get their own scores."""
     before = loaded_models()

@@ -301,6 +301,7 @@ def test_contents_across_the_switch(store: Any) -> None:
     assert sorted(contents.record_ids()) == sorted(each.id for each in RECORDS if each.metadata["n"] not in (7, 8))
 
 
+@pytest.mark.slow
 def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes give the same result; a record that crashes them is found and reported."""
     monkeypatch.setattr(filling, "_RECORDS", 4)

@@ -79,6 +79,7 @@ with Encoder(sys.argv[1]) as encoder:
 """
 
 
+@pytest.mark.slow
 def test_without_opentelemetry(built: Callable[..., Path]) -> None:
     """OpenTelemetry is optional."""
     command = [sys.executable, "-c", WITHOUT, str(built())]

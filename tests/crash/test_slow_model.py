@@ -46,6 +46,7 @@ def killed(program: list[str], characters: int) -> int:
     return encoded
 
 
+@pytest.mark.slow
 def test_little_is_lost(program: list[str], tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Repeatedly killed runs encode little more than one run, with the same result."""
     total = len(BOOK.text) + sum(len(each.text) for each in NOTES)

@@ -52,6 +52,7 @@ def test_found_by_its_scheme(tmp_path: Path) -> None:
     assert store.space() is None
 
 
+@pytest.mark.slow
 def test_found_by_the_command_line(installed: Path, tmp_path: Path) -> None:
     """The command line needs no special support."""
     model = str(build_model(tmp_path / "model", vectors="words"))

@@ -127,6 +127,7 @@ def test_a_frozen_session(server: tuple[str, Path]) -> None:
             assert len(pool.submit(index.search, "text", k=3).result(WITHIN)) == 3
 
 
+@pytest.mark.slow
 def test_a_frozen_server(server: tuple[str, Path]) -> None:
     """A frozen server is given up on; after it resumes, everything works as before."""
     conninfo, folder = server
@@ -140,6 +141,7 @@ def test_a_frozen_server(server: tuple[str, Path]) -> None:
         assert len(index.search("text", k=3)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("index")
 def test_a_statement_that_takes_long(database: str) -> None:
     """A statement that is running on the server may take longer than `retry_for`."""
@@ -168,6 +170,7 @@ def read_only(database: str, value: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_read_only_for_a_while(database: str, index: Index) -> None:
     """During a switchover, writes wait for its end, and searches work."""
     read_only(database, "on")
@@ -306,6 +309,7 @@ def test_a_writer_that_does_not_own_the_table(database: str, writer: str) -> Non
         assert indexes(database) == 2
 
 
+@pytest.mark.slow
 def test_a_statement_timeout(database: str) -> None:
     """A statement timeout does not abort an index build."""
     with psycopg.connect(database, autocommit=True) as connection:

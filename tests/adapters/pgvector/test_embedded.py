@@ -608,6 +608,7 @@ def test_the_server_is_killed(copy: Path) -> None:
     stop()
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
     """A store survives removal of its folder, as when notebook cells are run again."""
     _, stop = start(copy)
@@ -626,6 +627,7 @@ def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
     assert not (copy / "data" / "postmaster.pid").exists()
 
 
+@pytest.mark.slow
 def test_many_concurrent_processes(tmp_path: Path) -> None:
     """Concurrent processes create one index and share one server, even while it is being stopped."""
     folder = tmp_path / "index"

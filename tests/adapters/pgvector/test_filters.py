@@ -67,6 +67,7 @@ def test_patterns(connection: Connection, operator: str, made: tuple[str, list[s
     assert found(connection, condition, metadata) == [meets(each, condition) for each in metadata]
 
 
+@pytest.mark.slow
 def test_every_letter_with_case(connection: Connection) -> None:
     """Each letter is found by its case variants and by no other letter."""
     tried = 0

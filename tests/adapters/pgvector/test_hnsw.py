@@ -169,6 +169,7 @@ def recall(opened: OpenTable, vectors: Vectors, ef: int | None) -> float:
     return sum(len(each & right) for each, right in zip(found, expected, strict=True)) / 500
 
 
+@pytest.mark.slow
 def test_the_settings_affect_recall(postgres: str, table: str) -> None:
     """Fewer candidates find less; a better index finds more with the same number."""
     with PgVectorStore(postgres, table=table, hnsw=Hnsw(m=4, ef_construction=16)) as store:

@@ -238,6 +238,7 @@ def test_one_of_many(postgres: str, table: str, encoder: Encoder) -> None:
                 assert {stored.chunk.record_id for stored in index.read(where=where)} == expected
 
 
+@pytest.mark.slow
 def test_one_of_very_many(postgres: str, table: str) -> None:
     """`$in` with more values than Postgres can bind is fast, and uses the index for a few."""
     with PgVectorStore(postgres, table=table) as store:
@@ -756,6 +757,7 @@ with PgVectorStore.embedded(sys.argv[1]) as store, Encoder(sys.argv[2]) as encod
 """
 
 
+@pytest.mark.slow
 def test_embedded(tmp_path: Path) -> None:
     """Two processes can open a folder, and its data persists."""
     model = str(build_model(tmp_path / "model", vectors="words"))

@@ -442,13 +442,13 @@ class TestLeases:
     def test_work_that_takes_longer_than_a_lease(self, database: str) -> None:
         class Slow(Hashing):
             def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-                time.sleep(1.5)
+                time.sleep(4)
                 return super().submit_documents(texts)
 
         declare(database)
         one, other = Slow(), Slow()
         threads = [
-            threading.Thread(target=drain, args=[database, each], kwargs={"lease": 0.8}) for each in (one, other)
+            threading.Thread(target=drain, args=[database, each], kwargs={"lease": 3.0}) for each in (one, other)
         ]
         for thread in threads:
             thread.start()

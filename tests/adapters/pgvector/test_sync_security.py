@@ -189,6 +189,7 @@ class TestTrust:
             RETURN NEW;
         END $$"""
 
+    @pytest.mark.slow
     def test_a_superuser_does_not_run_foreign_code(
         self, shop: tuple[str, str], database: str, execute: Execute
     ) -> None:

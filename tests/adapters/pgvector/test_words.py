@@ -128,6 +128,7 @@ class Exact:
         return [record_id for score, record_id in sorted(scores)[:k] if score]
 
 
+@pytest.mark.slow
 def test_a_large_table(database: str) -> None:
     """Beyond the budget, most of the best rows are found; under a selective condition, all of them."""
     chance = random.Random(5)

@@ -73,6 +73,7 @@ def test_an_alias() -> None:
 # -- in a folder
 
 
+@pytest.mark.slow
 def test_the_folder_stays(tmp_path: Path) -> None:
     """The folder, its lock and other collections are kept, and nothing is created."""
     store, other = (QdrantStore.embedded(tmp_path / "q", collection=name) for name in ("docs", "other"))
@@ -99,6 +100,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_open_in_another_process(tmp_path: Path) -> None:
     """A collection that is open in another process is not removed."""
     with QdrantStore.embedded(tmp_path, collection="docs") as store:

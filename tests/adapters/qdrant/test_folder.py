@@ -121,6 +121,7 @@ def test_among_the_users_documents(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_the_command_among_the_users_documents(tmp_path: Path) -> None:
     """`harrier ingest` names the folder, and leaves it unchanged."""
     model = build_model(tmp_path / "model", vectors="words")
@@ -242,6 +243,7 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+@pytest.mark.slow
 def test_another_user(shared: Path) -> None:
     """Another user can neither read nor open it; the error names the owner and what to do."""
     shared.chmod(0o777)
@@ -275,6 +277,7 @@ def test_a_lock_of_another_user(shared: Path) -> None:
         owner.communicate("\n")
 
 
+@pytest.mark.slow
 def test_root_in_a_folder_of_another_user(shared: Path) -> None:
     """Root writes with the owner's rights, so the owner can open the folder afterwards."""
     shared.chmod(0o777)

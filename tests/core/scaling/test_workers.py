@@ -175,6 +175,7 @@ def test_a_record_that_crashes_workers(postgres: str, table: str, tmp_path: Path
     assert (tmp_path / "deaths").stat().st_size <= 2 * 5.3 + 2  # of 40 records
 
 
+@pytest.mark.slow
 def test_workers_that_always_crash(postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "BLOCK_RECORDS", 2)
     encoder = Noting(tmp_path / "notes", poison="record")
@@ -315,6 +316,7 @@ class Remembering(dict[str, bytes]):
         self.update(pairs)
 
 
+@pytest.mark.slow
 def test_unchanged_files_are_not_read(postgres: str, table: str, noting: Noting) -> None:
     read: list[str] = []
 

@@ -43,6 +43,7 @@ def test_round_trip(call: Run, filled: str, tmp_path: Path, environment: dict[st
     assert call("copy", filled, "docs.parquet", "-q").stdout == ""
 
 
+@pytest.mark.slow
 def test_extra_records(call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are an error unless an option says what to do."""
     one, other = (f"qdrant:{tmp_path}/{name}" for name in ("one", "other"))

@@ -72,6 +72,7 @@ def ended(child: subprocess.Popen[bytes]) -> str:
     return child.stderr.read().decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])  # `timeout` sends one to the command, and one to its group
 def test_an_ingest_ends_as_after_ctrl_c(
     run: Run, command: list[str], environment: dict[str, str], tmp_path: Path, signals: int

@@ -86,6 +86,7 @@ def graph(postgres: str, built: Callable[..., Path]) -> str:
     return f"{postgres}&table=graph"
 
 
+@pytest.mark.slow
 def test_a_damaged_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> None:
     """A wrong instruction, a poor graph and shuffled vectors fail; a sound index passes."""
     library(1_100, 60, words=SPOKEN)[1].save(tmp_path / "q.jsonl")

@@ -118,6 +118,7 @@ def test_a_file_that_takes_too_long(parser: Parser, tmp_path: Path) -> None:
     assert source.complete
 
 
+@pytest.mark.slow
 def test_a_file_that_takes_too_much_memory() -> None:
     parser = Parser(memory=300 * 10**6)
     try:

@@ -97,6 +97,7 @@ def test_a_link_and_its_target(call: Run, to: list[str], stored: Stored, tmp_pat
     assert stored() == {"lk/a.md", "outside/c.md"}
 
 
+@pytest.mark.slow
 def test_a_website(call: Run, to: list[str], stored: Stored, site: Site) -> None:
     """Pages removed from a sitemap are pruned; pages that fail, and pages named directly, are kept."""
     for name in "abcd":

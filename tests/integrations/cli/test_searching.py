@@ -115,6 +115,7 @@ def test_the_model_of_the_index(
     assert environment["HARRIER_MODEL"]
 
 
+@pytest.mark.slow
 def test_on_a_terminal(command: list[str], environment: dict[str, str], place: str, tmp_path: Path) -> None:
     """Words are highlighted, lines are wrapped, and entries are limited to five lines."""
     arguments = [*command, "search", "yeast turns sugar", "--in", place, "-k", "1", "--quiet"]
@@ -126,6 +127,7 @@ def test_on_a_terminal(command: list[str], environment: dict[str, str], place: s
     assert max(map(len, plain)) <= 60
 
 
+@pytest.mark.slow
 def test_wide_characters_on_a_terminal(
     command: list[str], environment: dict[str, str], place: str, tmp_path: Path
 ) -> None:

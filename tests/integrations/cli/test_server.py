@@ -157,7 +157,7 @@ def test_its_threads_share_memory(serving: Serving) -> None:
 
 def _arenas(process: int) -> Iterator[int]:
     """Yield the addresses of glibc's arenas, apart from the main one: the first heap of each points into itself."""
-    with open(f"/proc/{process}/mem", "rb") as memory:
+    with Path(f"/proc/{process}/mem").open("rb") as memory:
         for line in Path(f"/proc/{process}/maps").read_text().splitlines():
             begin, end = (int(each, 16) for each in line.split()[0].split("-"))
             for heap in range(-(-begin // _HEAP) * _HEAP, end, _HEAP) if " rw-p " in line else ():

@@ -83,6 +83,7 @@ def _write_until(pipe: IO[bytes], seen: threading.Event) -> int:
     return number
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a signal is sent to one thread as only Linux lets one do it")
 @pytest.mark.parametrize("source", quick(["embed", "ingest -", "ingest pipe.jsonl"], "ingest -"))
 def test_ctrl_c_that_the_wait_for_input_misses(

@@ -104,6 +104,7 @@ def test_a_search_says_what_it_loads(
     assert "Rivers" in search.output
 
 
+@pytest.mark.slow
 def test_json_output_has_no_messages(watch: Callable[..., Watched], place: str, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     search = watch("search", "rivers", "--in", place, "--json")
@@ -111,6 +112,7 @@ def test_json_output_has_no_messages(watch: Callable[..., Watched], place: str, 
     assert "Rivers" in search.output
 
 
+@pytest.mark.slow
 def test_the_mcp_server_says_what_it_loads(
     watch: Callable[..., Watched], place: str, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
     assert (again["written"], again["unchanged"], again["pruned"]) == (0, by_two["written"], True)
 
 
+@pytest.mark.slow
 def test_a_store_for_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
     told = run("ingest", folder.name, "--to", f"qdrant:{tmp_path}/q?collection=c", "--workers", "2", code=2).stderr
     assert "Qdrant Edge lets one process at a time into its folder" in told

@@ -174,6 +174,7 @@ def test_many_members() -> None:
         next(members(zipped({"a": "a"}) + b"PK\1\2" * 100_001, MOST))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["docx", "opendocument", "pptx", "html", "markdown", "eml", "ipynb"])
 def test_linear_time(kind: str) -> None:
     """Four times the input takes about four times as long."""

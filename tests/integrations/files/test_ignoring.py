@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from harrier_files import Source
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harrier_core import Record, SettingError, Skipped
@@ -59,7 +59,6 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.sets(PATHS, min_size=1, max_size=8), LINES, st.sampled_from(["", "a/", "a/b/"]), LINES)
 @example({"a/b", "a/c.md/d e"}, ["a", "!a/**/"], "", [])
 @example({"a/b", "a/c.md/d e"}, ["a/**/"], "", [])

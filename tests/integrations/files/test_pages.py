@@ -143,6 +143,7 @@ def test_an_unreachable_server() -> None:
     assert reason_of(Source(site.url)) == "cannot be fetched: no connection to the server"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down(site: Site) -> None:
     """After several pages failed all attempts, others get one attempt each."""
     paths = [f"/{number}" for number in range(6)]

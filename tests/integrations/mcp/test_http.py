@@ -159,6 +159,7 @@ def test_invalid_conditions(weights: Path, place: str) -> None:
             Serving("--index", f"notes={place}", *option, model=weights)
 
 
+@pytest.mark.slow
 def test_editors_that_share_a_model(
     server: Serving, connect: Assist, command: Callable[..., StdioServerParameters], place: str, tmp_path: Path
 ) -> None:

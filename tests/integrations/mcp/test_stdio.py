@@ -257,6 +257,7 @@ def raw(command: Command) -> Iterator[Callable[..., Raw]]:
         each.process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", quick({"terminated": signal.SIGTERM, "interrupted": signal.SIGINT}, "terminated"))
 def test_the_oldest_revision_and_an_end_by_a_signal(raw: Callable[..., Raw], place: str, how: str) -> None:
     """The command ends while it waits, after it skipped an unreadable line."""

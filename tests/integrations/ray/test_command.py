@@ -99,6 +99,7 @@ def test_the_same_as_without(call: Call, goods: Path, postgres: str) -> None:
     assert (report["records"], report["written"], report["deleted"], report["pruned"]) == (31, 0, 29, True)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read(call: Call, goods: Path, postgres: str) -> None:
     """Nothing is removed, and the exit code reports the file; a repeated id is named."""
     place = f"{url_of(postgres)}&table=raybroken"
@@ -156,6 +157,7 @@ def test_a_folder_on_several_machines(call: Call, tmp_path: Path, monkeypatch: p
     assert "is in a folder of this machine, and the cluster has 2 machines; use a server" in told
 
 
+@pytest.mark.slow
 def test_addresses(environment: dict[str, str], postgres: str, tmp_path: Path) -> None:
     """An address where nothing listens fails quickly, and an address of Ray Client is refused."""
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')

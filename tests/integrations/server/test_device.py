@@ -113,6 +113,7 @@ def test_a_text_on_which_the_model_fails(served: Within, monkeypatch: pytest.Mon
     assert served.state.failed is None
 
 
+@pytest.mark.slow
 def test_a_device_that_never_recovers(folder: Path, tmp_path: Path) -> None:
     """The server ends with an error code, so that a supervisor starts another one, after a single failed request."""
     broken = tmp_path / "broken"

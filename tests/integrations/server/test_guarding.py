@@ -85,6 +85,7 @@ def test_foreign_origins_and_hosts(server: Serving) -> None:
         assert httpx.post(url, json=BODY, headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.slow
 def test_allowed_origins_and_hosts(serve: Serve) -> None:
     """Preflight and responses have the CORS headers."""
     server = serve("--allow-host", "Vectors.Internal:8000", "--allow-origin", "https://app.example")
@@ -198,6 +199,7 @@ def test_unknown_routes(server: Serving) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
+@pytest.mark.slow
 def test_a_port_in_use(server: Serving, serve: Serve) -> None:
     with pytest.raises(AssertionError, match="address already in use"):
         serve(port=server.port)

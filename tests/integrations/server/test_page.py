@@ -80,6 +80,7 @@ def test_content_types(server: Serving) -> None:
         assert httpx.get(server.url + path).status_code == 404
 
 
+@pytest.mark.slow
 def test_it_needs_no_key_and_can_be_left_out(serve: Serve, tmp_path: Path) -> None:
     """It contains no data of an index; its requests need the key."""
     keys = tmp_path / "keys"

@@ -297,6 +297,7 @@ def paced(
     return make
 
 
+@pytest.mark.slow
 def test_a_slow_server(paced: Callable[..., AbstractContextManager[str]]) -> None:
     """The last of the requests that are sent at once is answered in time, though the server takes them in turn."""
     texts = ["word " * 200] * 1_600

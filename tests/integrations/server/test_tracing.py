@@ -138,6 +138,7 @@ def test_failures(url: str, told: Told, spans: InMemorySpanExporter) -> None:
     assert secret not in "".join(each.to_json() for each in spans.get_finished_spans())
 
 
+@pytest.mark.slow
 def test_health_is_not_traced(url: str, told: Told) -> None:
     """Probes call it every few seconds."""
     for path in ("/health", "/health/live", "/health/ready", "/metrics"):
