@@ -11,6 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from harrier_server.bodies import dumped
+from harrier_server.holding import DROP
 from harrier_server.refusals import Refusal
 from harrier_server.routes import answer
 
@@ -103,8 +104,9 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for headers, unless an answer is still being written."""
         super().on_message_begin()
+        self.scope["extensions"] = {DROP: {"drop": self.drop}}
         self._is_beginning = True
-        if self.idle_since is not None:
+        if self.idle_since is not None and not self._is_paused:
             self._wait_for_headers()
 
     def on_headers_complete(self) -> None:
@@ -114,7 +116,10 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("there is no tunnel")
             return  # it is parsed again
         self._room = _HEAD
-        self._stop_waiting()
+        if self._is_paused:
+            self.idle_since = None  # but the client still has to take an earlier answer
+        else:
+            self._stop_waiting()
         self._is_beginning = self._is_whole = False
         super().on_headers_complete()
 
@@ -144,10 +149,13 @@ class Connection(HttpToolsProtocol):
                 self.idle_since = self.loop.time()
 
     def pause_writing(self) -> None:
-        """Wait for a client that does not take the answer, unless it is still sending its request."""
+        """Wait for a client that does not take the answer, unless it is that of an ingest and follows the records.
+
+        Other answers begin after their request has been read, or do not need the rest of it.
+        """
         super().pause_writing()
         self._is_paused = True
-        if self._is_whole:
+        if self._is_whole or self.pipeline or self.scope["method"] != "POST":
             self._wait(self.patience)
 
     def resume_writing(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from harrier_core.records import IngestReport, Record, Skipped
 from harrier_server.bodies import VALUES, dumped, has_too_many_values, too_late
+from harrier_server.holding import DROP
 from harrier_server.refusals import Refusal, refusal_of
 from harrier_server.settings import Limits
 from harrier_server.under_way import UnderWay
@@ -93,8 +94,19 @@ class Ingesting(Response):
                 await self._end_records()
                 self._ended = True
                 self._told.set()
-        await asyncio.gather(telling, return_exceptions=True)
-        await send({"type": "http.response.body", "body": _line(last), "more_body": False})
+        with self._patience(scope):
+            await asyncio.gather(telling, return_exceptions=True)
+            await send({"type": "http.response.body", "body": _line(last), "more_body": False})
+
+    @contextmanager
+    def _patience(self, scope: Scope) -> Iterator[None]:
+        """Drop a client that does not take the answer. Its connection does not: the body may be incomplete."""
+        drop = scope.get("extensions", {}).get(DROP, {}).get("drop", lambda: None)
+        dropping = asyncio.get_running_loop().call_later(self._limits.arrival, drop)
+        try:
+            yield
+        finally:
+            dropping.cancel()
 
     async def _ingest(self) -> dict[str, Any]:
         """Return the content of the last line."""
