@@ -78,6 +78,7 @@ class Ingesting(Response):
         self._latest = IngestReport()
         self._told = asyncio.Event()
         self._ended = False
+        self._left = asyncio.Event()  # its client did, before the end of the body
         self._failure: Refusal | None = None  # why the body was not read to its end
         self._whole = False
         self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # set by callers that want it
@@ -124,18 +125,28 @@ class Ingesting(Response):
         """Return the report; if the server cuts the ingest off, it covers the records consumed until then."""
         records = self._records(asyncio.get_running_loop())
         ingesting = asyncio.ensure_future(self._index.aingest(records, on_progress=self._progress))
+        giving_up = asyncio.ensure_future(self._give_up(ingesting))
         try:
             with self._under_way.going_on():
-                return await asyncio.shield(ingesting)
+                await asyncio.wait({ingesting})
         except Refusal as cut_off:
             await self._end_records()
             self._failure = None if self._whole else cut_off
             await asyncio.wait({ingesting}, timeout=_FINISHING)
             if not ingesting.done():
                 raise
-            return ingesting.result()
         finally:
+            giving_up.cancel()
             ingesting.cancel()
+        if ingesting.cancelled():
+            raise Refusal(503, "the client left, and the ingest did not end in time", code="unavailable")
+        return ingesting.result()
+
+    async def _give_up(self, ingesting: asyncio.Future[IngestReport]) -> None:
+        """Cancel an ingest that continues for long after its client left: its database may never answer."""
+        await self._left.wait()
+        await asyncio.sleep(self._limits.arrival)
+        ingesting.cancel()
 
     def _progress(self, report: IngestReport) -> None:
         self._latest = report
@@ -157,7 +168,7 @@ class Ingesting(Response):
             await self._read_lines()
             self._whole = True
         except ClientDisconnect:
-            pass
+            self._left.set()
         except Refusal as refusal:
             self._failure = refusal
         self._parts.put_nowait(None)
