@@ -169,9 +169,10 @@ class Ingesting(Response):
             self._whole = True
         except ClientDisconnect:
             self._left.set()
-        except Refusal as refusal:
-            self._failure = refusal
-        self._parts.put_nowait(None)
+        except Exception as error:  # the host may have no memory for a line
+            self._failure = refusal_of(error)
+        finally:
+            self._parts.put_nowait(None)
 
     async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; if they come too fast, the client has to wait."""

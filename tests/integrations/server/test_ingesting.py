@@ -149,6 +149,18 @@ def test_a_line_that_comes_byte_by_byte(encoder: Encoder) -> None:
     assert told["error"]["message"] == "line 11 did not arrive within 0.3 seconds; send fewer texts at once"
 
 
+def test_a_body_that_cannot_be_read(encoder: Encoder) -> None:
+    """Whatever the reason is, the ingest ends."""
+
+    def failing() -> Iterator[dict[str, Any]]:
+        yield from lines(10)
+        raise MemoryError
+
+    index = Index(MemoryStore(), encoder)
+    *_, told = ingested(index, _Client(failing()))
+    assert (told["status"], told["error"]["code"], index.count()) == ("incomplete", "internal_error", 10)
+
+
 def test_a_client_that_stalls_in_a_line_and_takes_no_answer(encoder: Encoder) -> None:
     """Its connection is dropped, because nothing else ends it."""
     client = _Client([*lines(10), part(b"{")])
