@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from harrier_server.bodies import dumped
 from harrier_server.holding import DROP
@@ -48,6 +48,7 @@ class Connection(HttpToolsProtocol):
         self._is_beginning = False  # some headers are there
         self._is_whole = True  # no part of a request's body is missing
         self._room = _HEAD  # bytes that may arrive before the next piece of a body
+        self._running: RequestResponseCycle | None = None  # the request whose answer is being made
         self.idle_since: float | None = None  # since when there is no request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -58,7 +59,10 @@ class Connection(HttpToolsProtocol):
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
+        """Stop all timers, and tell the request that runs. uvicorn tells only the last one that arrived."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         self._stop_waiting()
 
@@ -122,6 +126,8 @@ class Connection(HttpToolsProtocol):
             self._stop_waiting()
         self._is_beginning = self._is_whole = False
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -140,6 +146,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the answer to be taken, and for the next request."""
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
         super().on_response_complete()
         if self.cycle.response_complete:  # otherwise there is another request already
             if self._is_beginning:

@@ -174,3 +174,21 @@ def test_an_ingest_that_is_left_to_a_blocked_store(
     assert not caplog.records
     store.go.set()
     assert httpx.post(f"{server.url}/v1/ingest?index=sick", content=lines, timeout=120).text.count('"done"') == 1
+
+
+def test_a_client_that_leaves_with_a_pipelined_request(served: Within, store: Blocked) -> None:
+    """The request that runs ends, and counts no longer."""
+    body = b'{"index": "sick", "query": "yeast"}'
+    head = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    store.go.clear()
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(head % len(body) + body + b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not store.searched:
+            time.sleep(0.01)
+        assert served.state.turns.waiting == 5
+    until = time.monotonic() + 30
+    while served.state.turns.waiting:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    store.go.set()
+    assert search(served, "sick").status_code == 200
