@@ -163,7 +163,10 @@ class Ingesting(Response):
             await send({"type": "http.response.body", "body": line, "more_body": True})
 
     async def _read(self) -> None:
-        """Read to the end of the body, or as far as it is readable; then end the records."""
+        """Read to the end of the body, or as far as it is readable; then end the records.
+
+        If it was not readable, wait until the client leaves, or this is cancelled.
+        """
         try:
             await self._read_lines()
             self._whole = True
@@ -173,6 +176,10 @@ class Ingesting(Response):
             self._failure = refusal_of(error)
         finally:
             self._parts.put_nowait(None)
+        while self._failure is not None and (await self._request.receive())["type"] != "http.disconnect":
+            pass  # the rest is dropped
+        if self._failure is not None:
+            self._left.set()
 
     async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; if they come too fast, the client has to wait."""

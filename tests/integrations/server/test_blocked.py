@@ -155,10 +155,11 @@ def test_ingests_into_a_blocked_store(serve_within: ServeWithin, encoder: Encode
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
 
 
+@pytest.mark.parametrize("pause", [0, 1])
 def test_an_ingest_that_is_left_to_a_blocked_store(
-    serve_within: ServeWithin, encoder: Encoder, store: Blocked, caplog: pytest.LogCaptureFixture
+    serve_within: ServeWithin, encoder: Encoder, store: Blocked, caplog: pytest.LogCaptureFixture, pause: float
 ) -> None:
-    """It is given up after a while, and what it held is free again."""
+    """It is given up after a while, and what it held is free again, also if its client stalled before it left."""
     server = serve_within(indexes={"sick": Index(store, encoder)}, arrival=0.5)
     lines = b"".join(b'{"id": "r%d", "text": "Rivers carry sand."}\n' % number for number in range(3_000))
     with begin_ingest(server, lines):
@@ -167,6 +168,7 @@ def test_an_ingest_that_is_left_to_a_blocked_store(
         store.go.clear()
         while not store.written:
             time.sleep(0.01)
+        time.sleep(pause)
     until = time.monotonic() + 30
     while server.state.turns.waiting:
         assert time.monotonic() < until
