@@ -187,7 +187,7 @@ class Server:
             raise ServerUnavailable(
                 f"{self._named} cannot be queried ({type(error).__name__}); check its address and key"
             ) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # also an answer that cannot be decoded
             said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             kind = TimedOut if isinstance(error, httpx.ReadTimeout) else ServerUnavailable
             return kind(f"{self._named} cannot be reached ({said})")
@@ -247,7 +247,7 @@ def _refused(named: str, response: httpx.Response) -> ServerRefused:
     try:
         error = response.json()["error"]
         message, code = str(error["message"]), error.get("code")
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         error, message, code = {}, f"HTTP status {response.status_code}", None
     problems = error.get("problems") if isinstance(error, dict) else None
     listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []

@@ -217,6 +217,7 @@ class _Answering(BaseHTTPRequestHandler):
     held: threading.Event
     described_at: threading.Event
     in_time = False
+    encoding = ""
 
     def do_GET(self) -> None:
         type(self).in_time = self.described_at.wait(5)
@@ -232,6 +233,7 @@ class _Answering(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Harrier-Space", self.digest)
         self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Encoding", self.encoding)
         self.end_headers()
         self.wfile.write(answer)
 
@@ -255,7 +257,7 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
     Answering.held.set()
     Answering.described_at.set()
     with answering(Answering) as url:
-        with RemoteEncoder(url, retry_for=5) as remote:
+        with RemoteEncoder(url, retry_for=2) as remote:
             yield remote, Answering
         Answering.held.set()
 
@@ -443,6 +445,18 @@ def test_opened_by_several_threads(server: Serving, monkeypatch: pytest.MonkeyPa
     with RemoteEncoder(server.url) as remote, ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: remote._opened(), range(8)))
         assert len({id(each) for each in opened}) == 1
+
+
+def test_a_damaged_answer(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """An answer that cannot be decoded, and an error that cannot be read, raise the kit's errors."""
+    remote, answering = other
+    remote.encode_documents([])  # it is described
+    answering.status, answering.answer = 400, b"[" * 100_000
+    with pytest.raises(ServerRefused, match="HTTP status 400"):
+        remote.encode_documents(["a"])
+    answering.status, answering.encoding = 200, "gzip"
+    with pytest.raises(ServerUnavailable, match="DecodingError"):
+        remote.encode_documents(["a"])
 
 
 def test_messages_of_the_server(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
