@@ -28,7 +28,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _BUSY = 429
-_PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the same request may succeed
+_LATE = frozenset([408, 504])  # the request did not arrive in time; a proxy did not wait for the answer
+_PASSING = frozenset([*_LATE, _BUSY, 502, 503])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
 _LONGEST = 2_000  # characters of a server's message
@@ -36,7 +37,7 @@ _NO_PROXIES = {"http://": None, "https://": None, "all://": None}  # instead of 
 
 
 class TimedOut(ServerUnavailable):
-    """The server did not answer in time."""
+    """The server did not answer in time, or the request did not reach it in time."""
 
 
 class Loop:
@@ -151,10 +152,6 @@ class Server:
             answer = await self._attempt(method, path, body, headers)
             if isinstance(answer, ServerUnavailable):
                 failed = answer
-                if isinstance(answer, TimedOut) and splits:
-                    raise failed
-                if isinstance(answer, TimedOut) and not timed_out:
-                    timed_out, until = True, None  # it may last longer than `retry_for`, and gets another attempt
             elif answer.is_success:
                 self._away = False
                 return answer
@@ -162,8 +159,14 @@ class Server:
                 refused = _refused(self._named, answer)
                 if answer.status_code not in _PASSING:
                     raise refused
-                failed, busy = ServerUnavailable(str(refused)), answer.status_code == _BUSY
+                kind = TimedOut if answer.status_code in _LATE else ServerUnavailable
+                failed, busy = kind(str(refused)), answer.status_code == _BUSY
                 pause = _told_to_wait(answer)
+            if isinstance(failed, TimedOut):
+                if splits:
+                    raise failed
+                if not timed_out:
+                    timed_out, until = True, None  # it may last longer than `retry_for`, and gets another attempt
             wait = max(backoff.pause(), pause or 0.0)
             now = monotonic()
             until = now + self._retry_for if until is None else until

@@ -314,6 +314,27 @@ def test_requests_that_take_too_long(paced: Callable[..., AbstractContextManager
         assert len(remote.encode_documents(["word " * 100] * 15)) == 15
 
 
+@pytest.mark.parametrize("status", [408, 504])
+def test_requests_that_take_too_long_for_a_proxy(
+    paced: Callable[..., AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """They are sent again in halves, but a single text is sent again as it is."""
+    sizes: list[int] = []
+
+    def send(self: _Answering, _: int, answer: bytes) -> None:
+        sizes.append(len(json.loads(answer).get("data", ())))
+        late = sizes[-1] > 4 or sizes.count(1) == 1
+        _Answering._send(self, status if late else 200, answer)
+
+    with paced(10**9, nullcontext()) as url, RemoteEncoder(url, retry_for=1) as remote:
+        remote.encode_documents([])  # it is described
+        monkeypatch.setattr(_Paced, "_send", send)
+        assert len(remote.encode_documents(["word"] * 16)) == 16
+        assert sizes.count(16) == 1
+        assert len(remote.encode_documents(["word"])) == 1
+    assert sizes.count(1) == 2
+
+
 def test_a_text_that_is_never_answered(paced: Callable[..., AbstractContextManager[str]]) -> None:
     """An error ends its call, alone and among others."""
     with paced(1, nullcontext()) as url, RemoteEncoder(url, timeout=0.3, retry_for=0) as remote:
