@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from harrier_server.bodies import dumped
@@ -24,6 +26,18 @@ _INVALID = "Invalid HTTP request received."
 _HEAD = 64 * 2**10  # bytes of a request line with its headers, or of anything else between two pieces of a body
 _SPARE = 64  # connections beyond the limit, for probes, and for telling other clients to retry
 _PROBES = ("/health", "/health/live", "/health/ready")
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control. Reading continues in a context of the connection, not in that of a request."""
+
+    def __init__(self, transport: asyncio.Transport, context: Context) -> None:
+        super().__init__(transport)
+        self._context = context
+
+    def resume_reading(self) -> None:
+        """Continue; asyncio's own loop keeps the context for all later requests."""
+        self._context.copy().run(super().resume_reading)
 
 
 class Connection(HttpToolsProtocol):
@@ -54,6 +68,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
         super().connection_made(transport)
+        self._context = copy_context()
+        self.flow = _Flow(transport, self._context)
         if len(self.connections) > self.most:
             self._make_room()
         self._wait_for_headers()
@@ -148,7 +164,7 @@ class Connection(HttpToolsProtocol):
         """Wait for the answer to be taken, and for the next request."""
         if self.pipeline:
             self._running = self.pipeline[-1][0]
-        super().on_response_complete()
+        self._context.run(super().on_response_complete)  # the next request is not part of this one
         if self.cycle.response_complete:  # otherwise there is another request already
             if self._is_beginning:
                 self._wait_for_headers()
