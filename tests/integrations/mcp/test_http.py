@@ -145,7 +145,7 @@ def test_invalid_bodies(server: Serving, body: bytes, status: int) -> None:
 @pytest.mark.parametrize("version", ["2026-07-28", "2025-06-18"])
 def test_calls_with_too_much(server: Serving, version: str) -> None:
     """They are refused before the SDK reads them, which would hold up all other requests."""
-    listed = [[]] * 10_000
+    listed: list[list[str]] = [[]] * 10_000
     call = {"name": "search", "arguments": {"query": "bread", "where": {"lang": listed}}, "_meta": MODERN}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     refused = post(server, body=body, **{"MCP-Protocol-Version": version, "Mcp-Name": "search"})
