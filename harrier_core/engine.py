@@ -185,12 +185,13 @@ class Engine:
         """Fail the calls of a turn that ended with an unexpected error."""
         starting, under_way = self._starting, self._under_way
         self._starting = self._under_way = None
+        calls = [*(starting.calls if starting else []), *(under_way.pass_.calls if under_way else [])]
+        if starting is None:  # no pass was made: its rows may be lost to their calls, and it may fail again
+            with self._lock:
+                calls += self._lanes.calls
+                self._lanes = Lanes()
         failed = self._failed(error)
-        # If no pass was made, its rows may be lost to their calls, and the next attempt may fail in the same way.
-        for call in [
-            *(starting.calls if starting else self._lanes.calls),
-            *(under_way.pass_.calls if under_way else []),
-        ]:
+        for call in calls:
             call.fail(failed)
 
     def _failed(self, error: BaseException) -> DeviceError:

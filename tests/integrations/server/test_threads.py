@@ -149,7 +149,7 @@ def test_a_cache_that_does_not_answer(encoder: Encoder, held: Held) -> None:
     sick, well = IndexThreads(), IndexThreads()
 
     async def main() -> None:
-        service = Service(encoder, encoder, Turns(4, 1_000_000), Metrics())
+        service = Service(encoder, Encoder(**encoder.settings), Turns(4, 1_000_000), Metrics())
 
         def asked(threads: IndexThreads, held: Held) -> asyncio.Future[Any]:
             THREADS.set(threads)
