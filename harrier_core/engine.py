@@ -125,7 +125,10 @@ class Engine:
             self._under_way = None
             release_memory(self.placement.device)
             return
-        self._run_next_pass(runner)
+        try:
+            self._run_next_pass(runner)
+        except BaseException as error:  # the executor would drop it: no caller gets an answer, and no turn follows
+            self._give_up(error)
         with self._lock:
             self._turning = False
             with suppress(RuntimeError):  # the process is ending, and no one waits for the rest
@@ -168,18 +171,30 @@ class Engine:
         pass_, launched = under_way.pass_, under_way.launched
         try:
             hidden = runner.finish(launched)
+            for position in sorted(launched.too_large):
+                call, number, row = pass_.entry(position)
+                call.fail(self._out_of_memory(runner, call, number, row))
+            for position in sorted(launched.crowded):
+                call, _, row = pass_.entry(position)
+                call.fail(self._full(runner, row))
+            pass_.answer(hidden)  # the host may have no memory for the vectors
         except Exception as error:
             pass_.fail(self._failed(error))
-            return
-        for position in sorted(launched.too_large):
-            call, number, row = pass_.entry(position)
-            call.fail(self._out_of_memory(runner, call, number, row))
-        for position in sorted(launched.crowded):
-            call, _, row = pass_.entry(position)
-            call.fail(self._full(runner, row))
-        pass_.answer(hidden)
 
-    def _failed(self, error: Exception) -> DeviceError:
+    def _give_up(self, error: BaseException) -> None:
+        """Fail the calls of a turn that ended with an unexpected error."""
+        starting, under_way = self._starting, self._under_way
+        self._starting = self._under_way = None
+        calls = [*(starting.calls if starting else []), *(under_way.pass_.calls if under_way else [])]
+        if starting is None:  # no pass was made: its rows may be lost to their calls, and it may fail again
+            with self._lock:
+                calls += self._lanes.calls
+                self._lanes = Lanes()
+        failed = self._failed(error)
+        for call in calls:
+            call.fail(failed)
+
+    def _failed(self, error: BaseException) -> DeviceError:
         """Return the error of a pass that failed as a whole, and count it."""
         first = not self._meter.failing
         self._meter.failed()
@@ -230,7 +245,7 @@ class Engine:
                 self._keep_turning()
 
 
-def _caused(error: DeviceError, cause: Exception) -> DeviceError:
+def _caused(error: DeviceError, cause: BaseException) -> DeviceError:
     error.__cause__ = cause
     return error
 

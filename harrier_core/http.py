@@ -28,7 +28,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _BUSY = 429
-_PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the same request may succeed
+_LATE = frozenset([408, 504])  # the request did not arrive in time; a proxy did not wait for the answer
+_PASSING = frozenset([*_LATE, _BUSY, 502, 503])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
 _LONGEST = 2_000  # characters of a server's message
@@ -36,7 +37,7 @@ _NO_PROXIES = {"http://": None, "https://": None, "all://": None}  # instead of 
 
 
 class TimedOut(ServerUnavailable):
-    """The server did not answer in time."""
+    """The server did not answer in time, or the request did not reach it in time."""
 
 
 class Loop:
@@ -151,10 +152,6 @@ class Server:
             answer = await self._attempt(method, path, body, headers)
             if isinstance(answer, ServerUnavailable):
                 failed = answer
-                if isinstance(answer, TimedOut) and splits:
-                    raise failed
-                if isinstance(answer, TimedOut) and not timed_out:
-                    timed_out, until = True, None  # it may last longer than `retry_for`, and gets another attempt
             elif answer.is_success:
                 self._away = False
                 return answer
@@ -162,8 +159,14 @@ class Server:
                 refused = _refused(self._named, answer)
                 if answer.status_code not in _PASSING:
                     raise refused
-                failed, busy = ServerUnavailable(str(refused)), answer.status_code == _BUSY
+                kind = TimedOut if answer.status_code in _LATE else ServerUnavailable
+                failed, busy = kind(str(refused)), answer.status_code == _BUSY
                 pause = _told_to_wait(answer)
+            if isinstance(failed, TimedOut):
+                if splits:
+                    raise failed
+                if not timed_out:
+                    timed_out, until = True, None  # it may last longer than `retry_for`, and gets another attempt
             wait = max(backoff.pause(), pause or 0.0)
             now = monotonic()
             until = now + self._retry_for if until is None else until
@@ -187,7 +190,7 @@ class Server:
             raise ServerUnavailable(
                 f"{self._named} cannot be queried ({type(error).__name__}); check its address and key"
             ) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # also an answer that cannot be decoded
             said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             kind = TimedOut if isinstance(error, httpx.ReadTimeout) else ServerUnavailable
             return kind(f"{self._named} cannot be reached ({said})")
@@ -247,7 +250,7 @@ def _refused(named: str, response: httpx.Response) -> ServerRefused:
     try:
         error = response.json()["error"]
         message, code = str(error["message"]), error.get("code")
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         error, message, code = {}, f"HTTP status {response.status_code}", None
     problems = error.get("problems") if isinstance(error, dict) else None
     listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []

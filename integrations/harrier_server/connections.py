@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from harrier_server.bodies import dumped
+from harrier_server.holding import DROP
 from harrier_server.refusals import Refusal
 from harrier_server.routes import answer
 
@@ -23,6 +26,18 @@ _INVALID = "Invalid HTTP request received."
 _HEAD = 64 * 2**10  # bytes of a request line with its headers, or of anything else between two pieces of a body
 _SPARE = 64  # connections beyond the limit, for probes, and for telling other clients to retry
 _PROBES = ("/health", "/health/live", "/health/ready")
+
+
+class _Flow(FlowControl):
+    """uvicorn's flow control. Reading continues in a context of the connection, not in that of a request."""
+
+    def __init__(self, transport: asyncio.Transport, context: Context) -> None:
+        super().__init__(transport)
+        self._context = context
+
+    def resume_reading(self) -> None:
+        """Continue; asyncio's own loop keeps the context for all later requests."""
+        self._context.copy().run(super().resume_reading)
 
 
 class Connection(HttpToolsProtocol):
@@ -47,17 +62,23 @@ class Connection(HttpToolsProtocol):
         self._is_beginning = False  # some headers are there
         self._is_whole = True  # no part of a request's body is missing
         self._room = _HEAD  # bytes that may arrive before the next piece of a body
+        self._running: RequestResponseCycle | None = None  # the request whose answer is being made
         self.idle_since: float | None = None  # since when there is no request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
         super().connection_made(transport)
+        self._context = copy_context()
+        self.flow = _Flow(transport, self._context)
         if len(self.connections) > self.most:
             self._make_room()
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
+        """Stop all timers, and tell the request that runs. uvicorn tells only the last one that arrived."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         self._stop_waiting()
 
@@ -103,8 +124,9 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for headers, unless an answer is still being written."""
         super().on_message_begin()
+        self.scope["extensions"] = {DROP: {"drop": self.drop}}
         self._is_beginning = True
-        if self.idle_since is not None:
+        if self.idle_since is not None and not self._is_paused:
             self._wait_for_headers()
 
     def on_headers_complete(self) -> None:
@@ -114,9 +136,14 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("there is no tunnel")
             return  # it is parsed again
         self._room = _HEAD
-        self._stop_waiting()
+        if self._is_paused:
+            self.idle_since = None  # but the client still has to take an earlier answer
+        else:
+            self._stop_waiting()
         self._is_beginning = self._is_whole = False
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -135,7 +162,9 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the answer to be taken, and for the next request."""
-        super().on_response_complete()
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        self._context.run(super().on_response_complete)  # the next request is not part of this one
         if self.cycle.response_complete:  # otherwise there is another request already
             if self._is_beginning:
                 self._wait_for_headers()
@@ -144,10 +173,13 @@ class Connection(HttpToolsProtocol):
                 self.idle_since = self.loop.time()
 
     def pause_writing(self) -> None:
-        """Wait for a client that does not take the answer, unless it is still sending its request."""
+        """Wait for a client that does not take the answer, unless it is that of an ingest and follows the records.
+
+        Other answers begin after their request has been read, or do not need the rest of it.
+        """
         super().pause_writing()
         self._is_paused = True
-        if self._is_whole:
+        if self._is_whole or self.pipeline or self.scope["method"] != "POST":
             self._wait(self.patience)
 
     def resume_writing(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from threading import Event
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ from harrier_server.routes import Routes, answer
 from harrier_server.state import State
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
     from harrier_core.index import Index
     from harrier_core.records import Match, VerifyReport
     from harrier_core.store import Facts
@@ -72,9 +74,13 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise Refusal(403, "this server exposes part of the index, and does not verify it", code="not_allowed")
         if asked.index in verifying:
             raise Refusal(409, "the index is being verified already", code="busy")
-        await in_thread(found.missing, ["ready"])  # raises if something is wrong with the index
-        lines = _verified(found, asked.sample, verifying, asked.index)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        verifying.add(asked.index)
+        try:
+            await in_thread(found.missing, ["ready"])  # raises if something is wrong with the index
+        except BaseException:
+            verifying.discard(asked.index)
+            raise
+        return _Verifying(found, asked.sample, lambda: verifying.discard(asked.index))
 
     async def recall(request: Request, body: bytes) -> Response:
         asked = decode(body, RecallRequest)
@@ -138,39 +144,47 @@ class _Stopped(Exception):
     """The reader is gone."""
 
 
-async def _verified(index: Index, sample: int, under_way: set[str], name: str) -> AsyncIterator[bytes]:
-    """Yield a line now and then while an index is verified, and finally one with all problems.
+class _Verifying(StreamingResponse):
+    """A line now and then while an index is verified, and finally one with all problems."""
 
-    under_way: contains the name until the thread has ended, which is soon after the reader has left.
-    """
-    latest: VerifyReport | None = None
-    stopped = False
+    media_type = "application/x-ndjson"
 
-    def follow(report: VerifyReport) -> None:
-        nonlocal latest
-        latest = report
-        if stopped:
-            raise _Stopped
+    def __init__(self, index: Index, sample: int, ended: Callable[[], None]) -> None:
+        """Begin. ended: called once the thread has ended, which is soon after the reader has left."""
+        super().__init__(self._lines())
+        self._latest: VerifyReport | None = None
+        self._stopped = False
+        self._ended = ended
+        self._verifying = asyncio.ensure_future(in_thread(index.verify, sample, self._follow))
+        self._verifying.add_done_callback(self._end)
 
-    def ended(running: asyncio.Future[VerifyReport]) -> None:
-        under_way.discard(name)
-        if not running.cancelled():
-            running.exception()  # no one else retrieves it if the reader has left
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
+        """Send the lines, unless the reader has left already."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stopped = True
 
-    under_way.add(name)
-    verifying = asyncio.ensure_future(in_thread(index.verify, sample, follow))
-    verifying.add_done_callback(ended)
-    try:
+    async def _lines(self) -> AsyncIterator[bytes]:
+        verifying = self._verifying
         while not verifying.done():
             await asyncio.wait({verifying}, timeout=_EVERY)
-            if latest is not None and not verifying.done():
-                yield _line("running", latest)
+            if self._latest is not None and not verifying.done():
+                yield _line("running", self._latest)
         try:
             yield _line("done", verifying.result())
         except Exception as error:
             yield dumped({"status": "failed", **refusal_of(error).for_openai()}) + b"\n"
-    finally:
-        stopped = True
+
+    def _follow(self, report: VerifyReport) -> None:
+        self._latest = report
+        if self._stopped:
+            raise _Stopped
+
+    def _end(self, verifying: asyncio.Future[VerifyReport]) -> None:
+        self._ended()
+        if not verifying.cancelled():
+            verifying.exception()  # no one else retrieves it if the reader has left
 
 
 def _line(status: str, report: VerifyReport) -> bytes:

@@ -12,6 +12,7 @@ from harrier_server.turns import Turns
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+DROP = "harrier.drop"  # an extension of ASGI's scope, with a function that closes the connection at once
 _SMALL = 64 * 2**10  # bytes of an answer that does not count
 
 _TAKEN = "too many answers wait for their clients to take them; try again later"

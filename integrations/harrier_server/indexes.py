@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from harrier_core.errors import HarrierError
+from harrier_core.errors import HarrierError, StoreUnavailable
 from harrier_core.fields import PRIVATE
 from harrier_core.records import IngestReport, Match
 from harrier_core.threads import THREADS, in_thread
@@ -75,10 +75,10 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise Refusal(
                 403, "this server exposes part of the index, and does not write to it", code="ingest_not_allowed"
             )
+        await _open(index, state.limits.arrival)
         with ExitStack() as admitted:
             count = admitted.enter_context(state.turns.arriving(state.caller(request)))
             count(2 * AHEAD)  # half of it for an incomplete line; longer ones count when they come
-            await in_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises if it fails
             ingesting = Ingesting(request, index, state.limits, state.under_way, admitted.pop_all(), count)
             ingesting.keep = lambda report: _keep(state, name, report)
             return ingesting
@@ -88,6 +88,15 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         make.route("/v1/search", "POST", search),
         make.route("/v1/ingest", "POST", ingest, streamed=True),
     ]
+
+
+async def _open(index: Index, seconds: float) -> None:
+    """Open the place of an index, and create it if it is missing. Raise what is wrong with it."""
+    try:
+        async with asyncio.timeout(seconds):
+            await in_thread(lambda: index.store.open(index.encoder.space, create=True))
+    except TimeoutError:
+        raise StoreUnavailable(f"the index's database did not answer within {seconds:g} seconds") from None
 
 
 def index_of(state: State, name: str) -> Index:

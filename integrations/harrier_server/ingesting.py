@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from harrier_core.records import IngestReport, Record, Skipped
 from harrier_server.bodies import VALUES, dumped, has_too_many_values, too_late
+from harrier_server.holding import DROP
 from harrier_server.refusals import Refusal, refusal_of
 from harrier_server.settings import Limits
 from harrier_server.under_way import UnderWay
@@ -77,6 +78,7 @@ class Ingesting(Response):
         self._latest = IngestReport()
         self._told = asyncio.Event()
         self._ended = False
+        self._left = asyncio.Event()  # its client did, before the end of the body
         self._failure: Refusal | None = None  # why the body was not read to its end
         self._whole = False
         self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # set by callers that want it
@@ -93,8 +95,19 @@ class Ingesting(Response):
                 await self._end_records()
                 self._ended = True
                 self._told.set()
-        await asyncio.gather(telling, return_exceptions=True)
-        await send({"type": "http.response.body", "body": _line(last), "more_body": False})
+        with self._patience(scope):
+            await asyncio.gather(telling, return_exceptions=True)
+            await send({"type": "http.response.body", "body": _line(last), "more_body": False})
+
+    @contextmanager
+    def _patience(self, scope: Scope) -> Iterator[None]:
+        """Drop a client that does not take the answer. Its connection does not: the body may be incomplete."""
+        drop = scope.get("extensions", {}).get(DROP, {}).get("drop", lambda: None)
+        dropping = asyncio.get_running_loop().call_later(self._limits.arrival, drop)
+        try:
+            yield
+        finally:
+            dropping.cancel()
 
     async def _ingest(self) -> dict[str, Any]:
         """Return the content of the last line."""
@@ -112,18 +125,28 @@ class Ingesting(Response):
         """Return the report; if the server cuts the ingest off, it covers the records consumed until then."""
         records = self._records(asyncio.get_running_loop())
         ingesting = asyncio.ensure_future(self._index.aingest(records, on_progress=self._progress))
+        giving_up = asyncio.ensure_future(self._give_up(ingesting))
         try:
             with self._under_way.going_on():
-                return await asyncio.shield(ingesting)
+                await asyncio.wait({ingesting})
         except Refusal as cut_off:
             await self._end_records()
             self._failure = None if self._whole else cut_off
             await asyncio.wait({ingesting}, timeout=_FINISHING)
             if not ingesting.done():
                 raise
-            return ingesting.result()
         finally:
+            giving_up.cancel()
             ingesting.cancel()
+        if ingesting.cancelled():
+            raise Refusal(503, "the client left, and the ingest did not end in time", code="unavailable")
+        return ingesting.result()
+
+    async def _give_up(self, ingesting: asyncio.Future[IngestReport]) -> None:
+        """Cancel an ingest that continues for long after its client left: its database may never answer."""
+        await self._left.wait()
+        await asyncio.sleep(self._limits.arrival)
+        ingesting.cancel()
 
     def _progress(self, report: IngestReport) -> None:
         self._latest = report
@@ -140,15 +163,23 @@ class Ingesting(Response):
             await send({"type": "http.response.body", "body": line, "more_body": True})
 
     async def _read(self) -> None:
-        """Read to the end of the body, or as far as it is readable; then end the records."""
+        """Read to the end of the body, or as far as it is readable; then end the records.
+
+        If it was not readable, wait until the client leaves, or this is cancelled.
+        """
         try:
             await self._read_lines()
             self._whole = True
         except ClientDisconnect:
-            pass
-        except Refusal as refusal:
-            self._failure = refusal
-        self._parts.put_nowait(None)
+            self._left.set()
+        except Exception as error:  # the host may have no memory for a line
+            self._failure = refusal_of(error)
+        finally:
+            self._parts.put_nowait(None)
+        while self._failure is not None and (await self._request.receive())["type"] != "http.disconnect":
+            pass  # the rest is dropped
+        if self._failure is not None:
+            self._left.set()
 
     async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; if they come too fast, the client has to wait."""

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harrier_core.errors import MissingExtra
+from harrier_server.bodies import has_too_many_values
 from harrier_server.indexes import index_of
-from harrier_server.refusals import Refusal
+from harrier_server.refusals import Refusal, bad
 from harrier_server.routes import Routes
 from harrier_server.state import State
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 _BODY = 2**20  # bytes of a call
+_VALUES = 2**13  # in a call; the SDK takes up to 1.6 microseconds for each, and conditions have at most 5,000
 _CALL = 4_096  # characters that a call counts as, in addition to its own
 
 
@@ -49,13 +51,15 @@ class Assistants:
         """Return the routes of a server."""
 
         async def speak(request: Request, body: bytes) -> Response:
+            if has_too_many_values(body, _VALUES):
+                raise bad(f"the body has more than {_VALUES:,} values", code="too_many")
             state = self._state
             manager = self._of(request.path_params.get("name"))
             _ = state.served  # raises while the model is still loading
             with state.turns.admitted(len(body) + _CALL, state.caller(request)):
                 return await _spoken(manager, request, body)
 
-        return [make.route("/mcp", "POST", speak), make.route("/{name}/mcp", "POST", speak)]
+        return [make.route(path, "POST", speak, most=_BODY) for path in ("/mcp", "/{name}/mcp")]
 
     def _of(self, name: str | None) -> StreamableHTTPSessionManager:
         if self._missing is not None:

@@ -15,7 +15,10 @@ from harrier_core.errors import (
     HarrierError,
     InputError,
     OutOfMemory,
+    ServerUnavailable,
     SettingError,
+    StoreError,
+    StoreFull,
     StoreMissing,
     StoreUnavailable,
     StoreUnsuitable,
@@ -86,6 +89,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(424, str(error), code="bad_vectors", param="input", more=more)
     for kind, status, code, param, message in _ANSWERS:
         if isinstance(error, kind):
+            if kind in _LOGGED:
+                log.error("a request failed: %s", error)
             headers = {"Retry-After": "1"} if status == 503 else {}
             return Refusal(status, message or str(error), code=code, param=param, headers=headers)
     log.error("a request failed", exc_info=error)
@@ -104,7 +109,11 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
     (StoreUnsuitable, 400, "index_unsuitable", "index", None),
     (WrongSpace, 409, "wrong_space", "index", None),
     (StoreUnavailable, 503, "unavailable", "index", "the index's database cannot be reached, or is too slow"),
+    (StoreFull, 507, "storage_full", "index", "the index's database has no room left; see the server's log"),
+    (StoreError, 500, "index_failed", "index", "the index's database failed; see the server's log"),
+    (ServerUnavailable, 503, "unavailable", "index", "the server that encodes for the index cannot be reached"),
 )
+_LOGGED = (StoreFull, StoreError, ServerUnavailable)  # their messages may contain paths and addresses
 
 
 def _of_texts(error: InputError) -> Refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,16 +60,18 @@ class Routes:
         open_: bool = False,
         streamed: bool = False,
         traced: bool = True,
+        most: int = sys.maxsize,
     ) -> Route:
         """Return a route whose handler gets the request and its body.
 
-        tei: errors have TEI's form, not OpenAI's. open_: anyone may ask, without a key and under any name. streamed:
-        the response reads the body. traced: each request is a span of its caller's trace.
+        most: bytes of a body, unless the server allows fewer. tei: errors have TEI's form, not OpenAI's. open_: anyone
+        may ask, without a key and under any name. streamed: the response reads the body. traced: each request is a
+        span of its caller's trace.
         """
 
         async def endpoint(request: Request) -> Response:
             try:
-                response = await self._answered(request, handler, open_=open_, streamed=streamed)
+                response = await self._answered(request, handler, most, open_=open_, streamed=streamed)
             except ClientDisconnect:
                 response = Response(status_code=_GONE)
             except Exception as error:
@@ -78,7 +81,9 @@ class Routes:
 
         return Route(path, endpoint, methods=[method], middleware=[Middleware(Traced, path=path)] if traced else [])
 
-    async def _answered(self, request: Request, handler: Handler, *, open_: bool, streamed: bool) -> Response:
+    async def _answered(
+        self, request: Request, handler: Handler, most: int, *, open_: bool, streamed: bool
+    ) -> Response:
         if open_:
             return await _unless_gone(request, handler(request, b""))
         self.guard.check(request.headers)
@@ -88,12 +93,12 @@ class Routes:
         with self.under_way.begun():
             if streamed:
                 return await handler(request, b"")
-            body = await self._read(request, caller) if request.method == "POST" else b""
+            body = await self._read(request, caller, most) if request.method == "POST" else b""
             return self.answers.any(await _unless_gone(request, handler(request, body)), caller)
 
-    async def _read(self, request: Request, caller: str) -> bytes:
+    async def _read(self, request: Request, caller: str, most: int) -> bytes:
         with self.turns.arriving(caller) as count:
-            return await read(request, self.limits.body, self.limits.arrival, count)
+            return await read(request, min(self.limits.body, most), self.limits.arrival, count)
 
     def _refused(self, refusal: Refusal, *, tei: bool) -> Response:
         body = refusal.for_tei() if tei else refusal.for_openai()

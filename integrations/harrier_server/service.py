@@ -16,9 +16,11 @@ from harrier_core.embedder import Embedder, Encoded
 from harrier_core.errors import DeviceFailed, EncoderClosed, HarrierError
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
+from harrier_core.threads import THREADS
 from harrier_core.tracing import span
 from harrier_server.metrics import Metrics
 from harrier_server.naming import Role
+from harrier_server.threads import IndexThreads
 from harrier_server.turns import Turns
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _TRIES = 3  # of those in a row that fail, though not for lack of memory: a GPU'
 
 _QUICK = 50_000  # characters of queries that overtake; longer ones take turns like documents
 _FEW, _SHORT = 16, 2_000  # up to these, texts and characters are tokenized faster than another thread is woken
-_SUBMITTING = 8  # threads for tokenizing, and as many for encoders of indexes, which may wait for a cache
+_SUBMITTING = 8  # threads for tokenizing; encoders of indexes, which may wait for a cache, have the indexes' threads
 
 
 class Service:
@@ -54,7 +56,6 @@ class Service:
         self._closed = False
         # Its own threads, because all the shared ones may be waiting for a database.
         self._submitting = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-submit")
-        self._looking_up = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-look-up")
 
     @property
     def is_well(self) -> bool:
@@ -108,11 +109,18 @@ class Service:
         own = encoder is self.encoder or encoder is self._truncating
         short = own and len(texts) <= _FEW and sum(_sizes(texts)) <= _SHORT
         with span(role.kind, encoder.name) as tell:
-            future = submit() if short else await _on_a_thread(self._submitting if own else self._looking_up, submit)
+            future = submit() if short else await _submitted(await self._begin(submit, own=own))
             encoded = await asyncio.wrap_future(future)
             tell(len(texts))
         self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
         return encoded
+
+    async def _begin(self, submit: Callable[[], Future[Encoded]], *, own: bool) -> asyncio.Future[Future[Encoded]]:
+        """Begin to submit on a thread: texts are tokenized there, and an index's encoder may wait for its cache."""
+        threads = None if own else THREADS.get()
+        if isinstance(threads, IndexThreads):
+            return await threads.begin_to_look_up(submit)
+        return asyncio.get_running_loop().run_in_executor(self._submitting, copy_context().run, submit)
 
     async def watch(self) -> None:
         """Test a device on which a pass failed until one runs; return once it has failed too often."""
@@ -137,8 +145,7 @@ class Service:
     def close(self) -> None:
         """End its threads, and close the encoder that was made for it."""
         self._closed = True
-        for each in (self._submitting, self._looking_up):
-            each.shutdown(wait=False, cancel_futures=True)
+        self._submitting.shutdown(wait=False, cancel_futures=True)
         self._truncating.close()
 
 
@@ -152,9 +159,8 @@ def _drop(submitting: asyncio.Future[Future[Encoded]]) -> None:
         submitting.result().cancel()
 
 
-async def _on_a_thread(threads: ThreadPoolExecutor, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
-    """Submit on a thread, because texts are tokenized there, and a CachedEncoder waits for its store."""
-    submitting = asyncio.get_running_loop().run_in_executor(threads, copy_context().run, submit)
+async def _submitted(submitting: asyncio.Future[Future[Encoded]]) -> Future[Encoded]:
+    """Wait until a thread has submitted texts; if this is cancelled, so is their future."""
     try:
         return await asyncio.shield(submitting)
     except asyncio.CancelledError:

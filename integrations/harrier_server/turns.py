@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
@@ -83,15 +84,20 @@ class Turns:
     @asynccontextmanager
     async def turn(self, caller: str, share: float = 1.0) -> AsyncIterator[None]:
         """Wait until a part of a caller's request may go in. share: how much work it is, relative to a whole part."""
+        give_back = await self.take(caller, share)
+        try:
+            yield
+        finally:
+            give_back()
+
+    async def take(self, caller: str, share: float = 1.0) -> Callable[[], None]:
+        """Wait as in `turn`, and return the function that ends the turn, for work that its caller may leave."""
         own = min(ceil(share * _WHOLE), self._all)
         if not self._callers and own <= self._free:
             self._free -= own
         else:
             await self._wait(caller, own)
-        try:
-            yield
-        finally:
-            self._give_back(own)
+        return partial(self._give_back, own)
 
     async def _wait(self, caller: str, own: int) -> None:
         turn = _Turn(own, asyncio.get_running_loop().create_future())
@@ -102,8 +108,17 @@ class Turns:
             if turn.come.done() and not turn.come.cancelled():
                 self._give_back(own)  # it was this caller's, and others may have it
             else:
+                self._drop(caller, turn)
                 self._let_in()  # others may have waited for it to go in first
             raise
+
+    def _drop(self, caller: str, turn: _Turn) -> None:
+        """Remove a turn whose caller left: those behind it may have to wait for long."""
+        turns = self._callers.get(caller, deque())
+        if turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._callers[caller]
 
     def _give_back(self, own: int) -> None:
         self._free += own

@@ -17,7 +17,7 @@ from harrier_core.decoder import Decoder
 from harrier_core.device import choose
 from harrier_core.engine import Engine
 from harrier_core.errors import BadVectors, DeviceFailed, DeviceFull, EncoderClosed, OutOfMemory
-from harrier_core.lanes import _AHEAD, _PATIENCE
+from harrier_core.lanes import _AHEAD, _PATIENCE, Lanes
 from harrier_core.models import open_model
 from harrier_core.token_rows import Row
 
@@ -297,6 +297,47 @@ def test_a_device_that_fails(watched: Watched, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(Decoder, "launch", run)
     watched.submit([4] * 9).result(60)
     assert (watched.engine.stats(0).failures, watched.engine.stats(0).failing) == (3, 0)
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_an_answer_that_cannot_be_made(watched: Watched, monkeypatch: pytest.MonkeyPatch, overlaps: bool) -> None:
+    """Its calls fail, and the engine runs the next one."""
+    if overlaps:
+        watched.overlap()
+    put = Call.put
+
+    def failing(call: Call, *args: Any) -> None:
+        if len(call.vectors) == 2:
+            raise MemoryError("no memory for the vectors")
+        put(call, *args)
+
+    monkeypatch.setattr(Call, "put", failing)
+    watched.go.set()
+    error = watched.submit([2], [3]).exception(60)
+    assert isinstance(error, DeviceFull)
+    assert isinstance(error.__cause__, MemoryError)
+    assert watched.engine.stats(0).failing == 1
+    assert watched.submit([4]).result(60).vectors.shape == (1, 64)
+    assert watched.engine.stats(0).failing == 0
+
+
+@pytest.mark.parametrize("method", ["next_pass", "begin_fetches"])
+def test_a_turn_that_fails(watched: Watched, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Its calls fail, and the engine runs the next one."""
+    waiting = watched.submit([2] * 9)
+    with monkeypatch.context() as spoiled:
+        failing = threading.Event()
+
+        def fail(*_: Any) -> Any:
+            failing.set()
+            raise MemoryError
+
+        spoiled.setattr(Lanes, method, fail)
+        watched.go.set()
+        assert isinstance(waiting.exception(60), DeviceFull)
+        assert failing.is_set()
+    assert watched.submit([4]).result(60).vectors.shape == (1, 64)
+    assert watched.engine.waited_for() == []
 
 
 def test_memory_that_others_took(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,26 @@ def test_invalid_bodies(server: Serving, body: bytes, status: int) -> None:
     assert "Traceback" not in older.text
 
 
+@pytest.mark.parametrize("version", ["2026-07-28", "2025-06-18"])
+def test_calls_with_too_much(server: Serving, version: str) -> None:
+    """They are refused before the SDK reads them, which would hold up all other requests."""
+    listed: list[list[str]] = [[]] * 10_000
+    call = {"name": "search", "arguments": {"query": "bread", "where": {"lang": listed}}, "_meta": MODERN}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    refused = post(server, body=body, **{"MCP-Protocol-Version": version, "Mcp-Name": "search"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "too_many")
+    long = post(server, body=b"[%b]" % (b" " * 2**20), **{"MCP-Protocol-Version": version})
+    assert (long.status_code, long.json()["error"]["code"]) == (413, "too_large")
+
+
+def test_conditions_with_many_values(server: Serving) -> None:
+    among = {"lang": {"$in": [""] * 2_400}}  # 4,800 values in 9,600 characters
+    call = {"name": "search", "arguments": {"query": "bread", "where": among}, "_meta": MODERN}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    answer = post(server, body=body, **{"Mcp-Name": "search"})
+    assert (answer.status_code, answer.json()["result"]["isError"]) == (200, False), answer.text
+
+
 def test_nothing_can_write(assistant: Assistant) -> None:
     for name in ("add", "delete"):
         with pytest.raises(MCPError, match="there is no such tool"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,13 +23,23 @@ _MANY = 40  # more than asyncio has threads on any machine
 
 
 class Blocked(MemoryStore):
-    """A store whose searches and descriptions wait while it is held."""
+    """A store whose searches, writes and descriptions wait while it is held, and opening it, too, if it is shut."""
 
     def __init__(self) -> None:
         super().__init__()
         self.go = threading.Event()
         self.go.set()
-        self.searched = 0
+        self.searched = self.written = 0
+        self.shut = False
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        assert not self.shut or self.go.wait(120)
+        return super().open(*args, **kwargs)
+
+    def write(self, *args: Any, **kwargs: Any) -> Any:
+        self.written += 1
+        assert self.go.wait(120)
+        return super().write(*args, **kwargs)
 
     def search(self, *args: Any, **kwargs: Any) -> Any:
         self.searched += 1
@@ -120,3 +131,66 @@ def test_comparisons_do_not_hold_up_searches(served: Within, store: Blocked, poo
     time.sleep(0.5)
     assert store.searched - before <= 2 * 2 + 1  # each ends before its next search
     assert recall(served, "sick").json()["recall"] == 1
+
+
+def begin_ingest(server: Within, body: bytes = b"") -> socket.socket:
+    """Send an ingest whose body is incomplete."""
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    head = b"POST /v1/ingest?index=sick HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    connection.sendall(head % (len(body) + 9) + body)
+    return connection
+
+
+def test_ingests_into_a_blocked_store(serve_within: ServeWithin, encoder: Encoder, store: Blocked) -> None:
+    """They hold nothing that others need, whether their clients leave or not."""
+    server = serve_within(indexes={"sick": Index(store, encoder)}, arrival=1)
+    store.shut = True
+    store.go.clear()
+    for _ in range(32):
+        begin_ingest(server).close()
+    query = {"model": "tiny-query", "input": "yeast"}
+    assert httpx.post(f"{server.url}/v1/embeddings", json=query).status_code == 200
+    assert server.state.turns.waiting == 0
+    refused = httpx.post(f"{server.url}/v1/ingest?index=sick", content=b"", timeout=120)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+
+
+@pytest.mark.parametrize("pause", [0, 1])
+def test_an_ingest_that_is_left_to_a_blocked_store(
+    serve_within: ServeWithin, encoder: Encoder, store: Blocked, caplog: pytest.LogCaptureFixture, pause: float
+) -> None:
+    """It is given up after a while, and what it held is free again, also if its client stalled before it left."""
+    server = serve_within(indexes={"sick": Index(store, encoder)}, arrival=0.5)
+    lines = b"".join(b'{"id": "r%d", "text": "Rivers carry sand."}\n' % number for number in range(3_000))
+    with begin_ingest(server, lines):
+        while not server.state.turns.waiting:
+            time.sleep(0.01)
+        store.go.clear()
+        while not store.written:
+            time.sleep(0.01)
+        time.sleep(pause)
+    until = time.monotonic() + 30
+    while server.state.turns.waiting:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert not caplog.records
+    store.go.set()
+    assert httpx.post(f"{server.url}/v1/ingest?index=sick", content=lines, timeout=120).text.count('"done"') == 1
+
+
+def test_a_client_that_leaves_with_a_pipelined_request(served: Within, store: Blocked) -> None:
+    """The request that runs ends, and counts no longer."""
+    body = b'{"index": "sick", "query": "yeast"}'
+    head = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    store.go.clear()
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(head % len(body) + body + b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not store.searched:
+            time.sleep(0.01)
+        assert served.state.turns.waiting == 5
+    until = time.monotonic() + 30
+    while served.state.turns.waiting:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    store.go.set()
+    assert search(served, "sick").status_code == 200

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
+from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from harrier_server import serving as server_process
-from harrier_server.connections import Connection
+from harrier_server.connections import Connection, connections
 from serving import Within
+from starlette.responses import Response
 
 from harrier_core import Encoder
 
@@ -197,3 +202,43 @@ def test_too_many_requests_at_once(crowded: Within) -> None:
             assert answered(each)[0] == 200
         assert httpx.post(f"{crowded.url}/v1/embeddings", content=BODY).status_code == 200
         assert told(waiting[0]) == b""
+
+
+async def contexts(requests: bytes, number: int) -> list[object]:
+    """Return what each request on a connection sees of a context variable that the one before it sets."""
+    variable: ContextVar[str | None] = ContextVar("variable", default=None)
+    seen: list[object] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(variable.get())
+        variable.set("of an earlier request")
+        while (await receive()).get("more_body"):
+            await asyncio.sleep(0)
+        await Response(b"answered")(scope, receive, send)
+
+    config = uvicorn.Config(app, port=0, http=connections(60, 10), ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for each in requests.split(b"|"):
+        writer.write(each)
+        for _ in range(number):
+            await reader.readuntil(b"answered")
+    writer.close()
+    server.should_exit = True
+    await serving
+    return seen
+
+
+@pytest.mark.parametrize("loop", [None, "uvloop"], ids=["asyncio", "uvloop"])
+def test_requests_have_contexts_of_their_own(loop: str | None) -> None:
+    """A trace and a caller are those of one request, also after a long body, and if requests are pipelined."""
+    factory = None if loop is None else pytest.importorskip(loop).new_event_loop
+    large = head(b"Content-Length: 4000000\r\n\r\n") + b"x" * 4_000_000
+    small = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(contexts(large + b"|" + small, 1)) == [None, None]
+        assert runner.run(contexts(small * 3, 3)) == [None] * 3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import httpx
 import pytest
 from serving import Serving, Within
 
-from harrier_core import Chunking, Encoder, Index, Record, Task
+from harrier_core import Chunking, Encoder, Index, Record, StoreUnavailable, Task
 from harrier_core.records import VerifyReport
 from harrier_core.testing import MemoryStore
 
@@ -217,3 +219,35 @@ def test_a_caller_that_leaves_a_verification(serve_within: Callable[..., Within]
                     return
             time.sleep(0.02)
         pytest.fail("the index is busy forever")
+
+
+def test_two_verifications_at_once(serve_within: Callable[..., Within], encoder: Encoder) -> None:
+    """The second is refused, also while the first still looks whether anything is wrong with the index."""
+    asked, go, failing = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    class Slow(Index):
+        def missing(self, record_ids: Iterable[str]) -> list[str]:
+            asked.release()
+            assert go.wait(60)
+            if failing.is_set():
+                raise StoreUnavailable("gone")
+            return super().missing(record_ids)
+
+    with Slow(MemoryStore(), encoder) as index, ThreadPoolExecutor(1) as pool:
+        index.ingest([Record("bread", "Bread rises because of yeast.")])
+        url = f"{serve_within(indexes={'docs': index}).url}/v1/verify"
+
+        def verify() -> httpx.Response:
+            return httpx.post(url, json={"index": "docs"}, timeout=60)
+
+        first = pool.submit(verify)
+        assert asked.acquire(timeout=60)
+        try:
+            assert httpx.post(url, json={"index": "docs"}, timeout=10).status_code == 409
+        finally:
+            go.set()
+        assert first.result().status_code == 200
+        failing.set()
+        assert [verify().status_code for _ in range(2)] == [503, 503]
+        failing.clear()
+        assert '"done"' in verify().text

@@ -39,6 +39,7 @@ class _Client:
         self._parts = iter(parts)
         self._pause = pause
         self.takes = True
+        self.dropped = False
         self.taken: list[dict[str, Any]] = []
 
     async def receive(self) -> dict[str, Any]:
@@ -49,10 +50,13 @@ class _Client:
             raise AssertionError("the server waited for too long")
         return part
 
+    def drop(self) -> None:
+        self.dropped = True
+
     async def send(self, message: Any) -> None:
-        while not self.takes:
-            await asyncio.sleep(0.01)
         if message["type"] == "http.response.body":
+            while not self.takes and not self.dropped:
+                await asyncio.sleep(0.01)
             self.taken.append(json.loads(message["body"]))
 
 
@@ -65,7 +69,8 @@ def ingested(
     """Return the counts in the lines of a response."""
 
     async def main() -> None:
-        scope = {"type": "http", "method": "POST", "headers": []}
+        extensions = {"harrier.drop": {"drop": client.drop}}
+        scope = {"type": "http", "method": "POST", "headers": [], "extensions": extensions}
         response = Ingesting(Request(scope, client.receive), index, limits, UnderWay(), count=count)
         await asyncio.wait_for(response(scope, client.receive, client.send), 60)
 
@@ -129,7 +134,8 @@ def test_an_incomplete_body(
 ) -> None:
     """Received records are ingested, and the last line says that the body was incomplete."""
     index = Index(MemoryStore(), encoder)
-    *_, told = ingested(index, _Client([*lines(10), *last]))
+    limits = LIMITS if code else Limits()  # an ingest whose client left has to end in that time, too
+    *_, told = ingested(index, _Client([*lines(10), *last]), limits)
     assert (told["status"], told["records"], index.count()) == ("incomplete", 10, 10)
     assert told.get("error", {"code": None})["code"] == code
     assert not caplog.records
@@ -141,6 +147,31 @@ def test_a_line_that_comes_byte_by_byte(encoder: Encoder) -> None:
     *_, told = ingested(Index(MemoryStore(), encoder), _Client(slow, pause=0.05))
     assert (told["status"], told["records"]) == ("incomplete", 10)
     assert told["error"]["message"] == "line 11 did not arrive within 0.3 seconds; send fewer texts at once"
+
+
+def test_a_body_that_cannot_be_read(encoder: Encoder) -> None:
+    """Whatever the reason is, the ingest ends."""
+
+    def failing() -> Iterator[dict[str, Any]]:
+        yield from lines(10)
+        raise MemoryError
+
+    index = Index(MemoryStore(), encoder)
+    *_, told = ingested(index, _Client(failing()))
+    assert (told["status"], told["error"]["code"], index.count()) == ("incomplete", "internal_error", 10)
+
+
+def test_a_client_that_stalls_in_a_line_and_takes_no_answer(encoder: Encoder) -> None:
+    """Its connection is dropped, because nothing else ends it."""
+    client = _Client([*lines(10), part(b"{")])
+    client.takes = False
+    index = Index(MemoryStore(), encoder)
+    ingested(index, client)
+    assert client.dropped
+    assert index.count() == 10
+    taking = _Client([*lines(10), part(b"{")])
+    ingested(index, taking)
+    assert not taking.dropped
 
 
 @given(cuts=st.lists(st.integers(0, 400)))

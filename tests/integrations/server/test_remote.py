@@ -217,6 +217,7 @@ class _Answering(BaseHTTPRequestHandler):
     held: threading.Event
     described_at: threading.Event
     in_time = False
+    encoding = ""
 
     def do_GET(self) -> None:
         type(self).in_time = self.described_at.wait(5)
@@ -232,6 +233,7 @@ class _Answering(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Harrier-Space", self.digest)
         self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Content-Encoding", self.encoding)
         self.end_headers()
         self.wfile.write(answer)
 
@@ -255,7 +257,7 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
     Answering.held.set()
     Answering.described_at.set()
     with answering(Answering) as url:
-        with RemoteEncoder(url, retry_for=5) as remote:
+        with RemoteEncoder(url, retry_for=2) as remote:
             yield remote, Answering
         Answering.held.set()
 
@@ -311,6 +313,27 @@ def test_requests_that_take_too_long(paced: Callable[..., AbstractContextManager
     """They are sent again in halves."""
     with paced(2_500, nullcontext()) as url, RemoteEncoder(url, timeout=1.5, retry_for=0) as remote:
         assert len(remote.encode_documents(["word " * 100] * 15)) == 15
+
+
+@pytest.mark.parametrize("status", [408, 504])
+def test_requests_that_take_too_long_for_a_proxy(
+    paced: Callable[..., AbstractContextManager[str]], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """They are sent again in halves, but a single text is sent again as it is."""
+    sizes: list[int] = []
+
+    def send(self: _Answering, _: int, answer: bytes) -> None:
+        sizes.append(len(json.loads(answer).get("data", ())))
+        late = sizes[-1] > 4 or sizes.count(1) == 1
+        _Answering._send(self, status if late else 200, answer)
+
+    with paced(10**9, nullcontext()) as url, RemoteEncoder(url, retry_for=1) as remote:
+        remote.encode_documents([])  # it is described
+        monkeypatch.setattr(_Paced, "_send", send)
+        assert len(remote.encode_documents(["word"] * 16)) == 16
+        assert sizes.count(16) == 1
+        assert len(remote.encode_documents(["word"])) == 1
+    assert sizes.count(1) == 2
 
 
 def test_a_text_that_is_never_answered(paced: Callable[..., AbstractContextManager[str]]) -> None:
@@ -444,6 +467,18 @@ def test_opened_by_several_threads(server: Serving, monkeypatch: pytest.MonkeyPa
     with RemoteEncoder(server.url) as remote, ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: remote._opened(), range(8)))
         assert len({id(each) for each in opened}) == 1
+
+
+def test_a_damaged_answer(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """An answer that cannot be decoded, and an error that cannot be read, raise the kit's errors."""
+    remote, answering = other
+    remote.encode_documents([])  # it is described
+    answering.status, answering.answer = 400, b"[" * 100_000
+    with pytest.raises(ServerRefused, match="HTTP status 400"):
+        remote.encode_documents(["a"])
+    answering.status, answering.encoding = 200, "gzip"
+    with pytest.raises(ServerUnavailable, match="DecodingError"):
+        remote.encode_documents(["a"])
 
 
 def test_messages_of_the_server(other: tuple[RemoteEncoder, type[_Answering]]) -> None:

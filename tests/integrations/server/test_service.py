@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from harrier_server import Settings, create_app
 from harrier_server.bodies import dumped
 from harrier_server.metrics import Metrics
@@ -20,7 +21,15 @@ from starlette.applications import Starlette
 
 from harrier_core import Encoder
 from harrier_core.embedder import Encoded
-from harrier_core.errors import BadVectors, InputError, OutOfMemory, Problem
+from harrier_core.errors import (
+    BadVectors,
+    InputError,
+    OutOfMemory,
+    Problem,
+    ServerUnavailable,
+    StoreError,
+    StoreFull,
+)
 
 
 class _Encoder:
@@ -133,3 +142,21 @@ def test_every_problem_is_reported() -> None:
 
 def test_numbers_of_any_size() -> None:
     assert dumped({"n": 2**70}) == b'{"n":1180591620717411303424}'
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (StoreFull("no room left on /srv/index"), 507, "storage_full"),
+        (StoreError("records were changed by another process in /srv/index; try again"), 500, "index_failed"),
+        (ServerUnavailable("the server at http://10.0.0.1/srv cannot be reached"), 503, "unavailable"),
+    ],
+)
+def test_errors_of_an_index(error: Exception, status: int, code: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are told apart; where the index is stays in the log, without a traceback."""
+    refusal = refusal_of(error)
+    assert (refusal.status, refusal.code, refusal.param) == (status, code, "index")
+    assert "/srv" not in refusal.message
+    [logged] = caplog.records
+    assert "/srv" in logged.getMessage()
+    assert logged.exc_info is None

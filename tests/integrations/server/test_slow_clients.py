@@ -12,6 +12,9 @@ import httpx
 import pytest
 from serving import Within
 
+from harrier_core import Encoder, Index, Record
+from harrier_core.testing import MemoryStore
+
 ServeWithin = Callable[..., Within]
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 QUERY = {"model": "tiny-query", "input": "a text"}
@@ -135,3 +138,28 @@ def test_an_answer_that_is_not_taken(serve_within: ServeWithin) -> None:
         time.sleep(0.01)
     assert len(httpx.post(url, content=large).json()["data"]) == 2_000
     assert server.state.answers.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "later"),
+    [(b"Content-Length: 5\r\n\r\n", b""), (b"\r\n", HEAD % 5), (b"\r\n", HEAD % 5 + b"[")],
+    ids=["of its own request", "of a pipelined request", "begun"],
+)
+def test_an_answer_that_is_not_taken_after_an_unfinished_body(
+    serve_within: ServeWithin, encoder: Encoder, unfinished: bytes, later: bytes
+) -> None:
+    """It is dropped with its connection as after a whole request, and counts no longer."""
+    index = Index(MemoryStore(), encoder)
+    index.ingest([Record("large", "a", {"text": "a" * 2**24})])
+    server = serve_within(arrival=0.5, indexes={"docs": index})
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(b"GET /v1/records?index=docs&id=large HTTP/1.1\r\nHost: localhost\r\n" + unfinished)
+        while not server.state.answers.waiting:
+            time.sleep(0.01)
+        connection.sendall(later)
+        until = time.monotonic() + 20
+        while server.state.answers.waiting:
+            assert time.monotonic() < until
+            time.sleep(0.01)
