@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, LiteralString
 
@@ -51,7 +51,7 @@ class Comparison:
         self._oids = self.connections.run(
             lambda connection: [each.find(connection).oid for each in (self._live, self._new)]
         )
-        self._noting, self.is_known = Noting(self._live.schema, [self._live.name, self._new.name]), False
+        self._noting, self.is_known = Noting(self._live.schema), False
         self.connections.run(self._begin, writes=True)
 
     def _begin(self, connection: Connection[Any]) -> None:
@@ -60,13 +60,25 @@ class Comparison:
             if self._noting.is_whole(connection, self._oids):
                 return  # the connection was lost after it was done
             connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
-            try:
-                self._noting.begin(connection)
-            except errors.LockNotAvailable:
-                raise StoreUnavailable(
-                    f"table {self._live} was not exchanged: a transaction that writes to it has been running for a "
-                    "long time; try again"
-                ) from None
+            self._noting.begin(connection)
+            for table in (self._new, self._live):  # while something else holds the new one, others can write
+                with self.bounded(table):
+                    self._noting.watch(connection, table.name)
+
+    @contextmanager
+    def bounded(self, table: TableName) -> Iterator[None]:
+        """Raise StoreUnavailable if the table's writers, or those that build its indexes, are in the way for long."""
+        try:
+            yield
+        except errors.LockNotAvailable:
+            raise self.busy(f"writes to table {table}, or builds its indexes,") from None
+
+    def busy(self, does: str) -> StoreUnavailable:
+        """Return the error for something that was in the way for too long."""
+        return StoreUnavailable(
+            f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
+            "again"
+        )
 
     def end(self) -> None:
         """Note changes no longer, and remove what did so; if readers are in the way for long, let it do nothing."""

@@ -89,13 +89,16 @@ class TableExchange:
     def _behind(self, why: str | None) -> str | None:
         return None if why is None else f"table {self._new} has not caught up: {why}"
 
-    def _wait_for_sync(self, connection: Connection[Any]) -> None:
-        """Wait until the new table's sync, if it has one, has done all that the other one may have done."""
+    def _is_followed(self, connection: Connection[Any]) -> bool:
+        """Return whether a live sync writes to the new table, which then may not be locked until it has caught up."""
         from harrier_pgvector.dropping import followed
+
+        return followed(connection, self._new) is not None
+
+    def _wait_for_sync(self, connection: Connection[Any]) -> None:
+        """Wait until the new table's sync has done all that the other one may have done."""
         from harrier_pgvector.sync.exchanging import wait
 
-        if followed(connection, self._new) is None:
-            return
         if (why := self._behind(wait(connection, _names(self._new)))) is not None:
             raise StoreUnsuitable(why)
 
@@ -157,12 +160,13 @@ class TableExchange:
         with transaction(connection):
             take_time(connection)  # `last` encodes, and the connection is idle meanwhile
             connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'; SET LOCAL idle_in_transaction_session_timeout = 0")
-            try:
-                for each in (self._live, self._new)[: 1 + self._comparison.is_noting]:
-                    connection.execute(sql.SQL(WRITERS_OUT).format(self._name(each)), [])
-            except errors.LockNotAvailable:
-                raise self._busy("writes to it") from None
-            self._wait_for_sync(connection)
+            # The new table first: while something else holds it, others can write to the live one.
+            followed = self._is_followed(connection)
+            for each in (self._live,) if followed else (self._new, self._live):
+                self._keep_writers_out(connection, each)
+            if followed:
+                self._wait_for_sync(connection)
+                self._keep_writers_out(connection, self._new)
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
             self._refuse_lacking(connection)
@@ -172,6 +176,10 @@ class TableExchange:
                 last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)
             self._rename(connection, oids, views=self._take_rights_of_views(connection))
+
+    def _keep_writers_out(self, connection: Connection[Any], table: TableName) -> None:
+        with self._comparison.bounded(table):
+            connection.execute(sql.SQL(WRITERS_OUT).format(self._name(table)), [])
 
     @contextmanager
     def _holding(self, connection: Connection[Any]) -> Iterator[Held]:
@@ -201,13 +209,7 @@ class TableExchange:
                     )
                 return
             time.sleep(PAUSE)
-        raise self._busy("reads it")
-
-    def _busy(self, does: str) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
-            "again"
-        )
+        raise self._comparison.busy("reads it")
 
     def _take_rights(self, connection: Connection[Any], live: int, new: int) -> None:
         """Give the new table the owner, the grants and the settings of the other one."""

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
-from harrier_pgvector import PgVectorStore, exchanging
+from harrier_pgvector import PgVectorStore, comparing, exchanging
+from harrier_pgvector.exchanging import TableExchange
 from ingesting import CHUNKING, Hashing, before
 from psycopg.conninfo import make_conninfo
 from reembeds import Other, models
 from syncs import Execute
 
-from harrier_core import Index, IngestReport, Record
-from harrier_core.migration import ReembedReport, reembed, switch
+from harrier_core import Contents, Index, IngestReport, Record, StoreMissing, StoreUnavailable
+from harrier_core.migration import ReembedReport, recut, reembed, switch
 
 RECORDS = list(before())[:20]
 
@@ -41,7 +43,7 @@ def before_call(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, act: Cal
 
 def wait_for_lock(execute: Execute, started: Future[Any]) -> None:
     """Wait until a session waits for a lock."""
-    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     while not execute(waiting):
         assert not started.done()
 
@@ -74,3 +76,44 @@ def test_a_writer_that_waits_for_the_exchange(
         assert switch(store, Other(), on_progress=change).complete
         assert writing[0].result(60).written == 1
         assert [each.chunk.text for each in index.read(["r"])] == ["version one"]
+
+
+def test_a_delete_in_a_place_with_other_chunks(
+    store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer of the new place waits as well once both places were compared, and then finds no such place."""
+    recut(store, Hashing(), RECORDS, chunking=CHUNKING)
+    deleting: list[Future[int]] = []
+    with ThreadPoolExecutor(1) as pool, store.beside("_recut") as new:
+        opened = new.open(Hashing.space)
+
+        def delete() -> None:
+            deleting.append(pool.submit(opened.delete, ["r003"]))
+            wait_for_lock(execute, deleting[0])
+
+        before_call(monkeypatch, TableExchange, "_rename", delete)
+        assert switch(store, Hashing(), recut=True).complete
+        with pytest.raises(StoreMissing):
+            deleting[0].result(60)
+    assert "r003" in set(Contents(store).record_ids())
+
+
+@pytest.mark.parametrize("holder", ["LOCK TABLE docs_next IN SHARE UPDATE EXCLUSIVE MODE", "LOCK TABLE docs_next"])
+def test_while_the_new_table_is_in_use(
+    database: str, store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch, holder: str
+) -> None:
+    """Others can write while the switch waits for it, and the error names it."""
+    reembed(store, Other())
+    with psycopg.connect(database) as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute(holder.encode())
+        switching = pool.submit(store.exchange("_next", "_before")._comparison.begin)
+        wait_for_lock(execute, switching)
+        with psycopg.connect(database, options="-c lock_timeout=5s") as writer:
+            writer.execute("DELETE FROM docs WHERE record_id = 'r003'")
+        assert not switching.done()
+        connection.rollback()
+        switching.result(60)
+        connection.execute(holder.encode())
+        monkeypatch.setattr(comparing, "WAIT", "100ms")
+        with pytest.raises(StoreUnavailable, match="a transaction that writes to table public.docs_next, or builds"):
+            switch(store, Other())
