@@ -10,13 +10,15 @@ import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore, comparing, exchanging
 from harrier_pgvector.exchanging import TableExchange
+from harrier_pgvector.opened import OpenTable
 from ingesting import CHUNKING, Hashing, before
 from psycopg.conninfo import make_conninfo
 from reembeds import Other, models
 from syncs import Execute
 
-from harrier_core import Contents, Index, IngestReport, Record, StoreMissing, StoreUnavailable
-from harrier_core.migration import ReembedReport, recut, reembed, switch
+from harrier_core import Contents, Index, IngestReport, Pruning, Record, StoreMissing, StoreUnavailable
+from harrier_core.migration import ReembedReport, back, recut, reembed, switch
+from harrier_core.store import Stored
 
 RECORDS = list(before())[:20]
 
@@ -117,3 +119,28 @@ def test_while_the_new_table_is_in_use(
         monkeypatch.setattr(comparing, "WAIT", "100ms")
         with pytest.raises(StoreUnavailable, match="a transaction that writes to table public.docs_next, or builds"):
             switch(store, Other())
+
+
+def test_a_removal_by_metadata(store: PgVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads again what a switch in between two pages has replaced, and does not fail after everything is written."""
+    reembed(store, Other())
+    index = Index(store, encoders=models(), chunking=CHUNKING)
+    turns: list[Callable[[], object]] = []
+    read = OpenTable.read
+
+    def turning(table: OpenTable, record_ids: Any = None, where: Any = None, numbers: Any = None) -> Iterator[Stored]:
+        pages = read(table, record_ids, where, numbers)
+        yield next(pages)
+        while where is not None and turns:
+            turns.pop()()
+        yield from pages
+
+    monkeypatch.setattr(OpenTable, "read", turning)
+    turns.append(lambda: switch(store, Other()))
+    assert index.ingest(RECORDS[:15], prune=Pruning({"n": {"$gte": 0}})).deleted > 0
+    assert sorted(index.record_ids()) == [each.id for each in RECORDS[:15]]
+    for contents, turn in ((index, lambda: back(store, Hashing())), (Contents(store), lambda: switch(store, Other()))):
+        turns.append(turn)
+        assert contents.delete(where={"n": {"$gte": 3}}) > 0
+        index.ingest(RECORDS[:15])
+    assert turns == []
