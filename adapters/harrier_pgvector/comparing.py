@@ -21,8 +21,10 @@ from harrier_pgvector.session import ask, transaction
 # It keeps out writers, but not readers; later writers queue behind it.
 WRITERS_OUT: LiteralString = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
 WAIT = "10s"  # for current writers
-# For current readers. Later readers wait behind a lock on all, so it is requested only for moments, again and again.
-MOMENT, PAUSE, TRIES = "100ms", 0.2, 100
+# For current readers. Later readers wait behind a lock on all, so it is requested only for moments, several times.
+MOMENT, PAUSE, TRIES = "100ms", 0.2, 5
+# If that fails, everything is rolled back, and writers get their turn for as many seconds before the next attempt.
+TURN, ATTEMPTS = 1.0, 15
 
 _ENDS = 10  # such requests, once there is nothing to exchange
 

@@ -27,6 +27,18 @@ Last = Callable[[OpenStore, OpenStore], None]
 
 _ALL_OUT: LiteralString = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
 
+# Whether a session that uses one of the tables waits for any lock, and whether one is idle in its transaction.
+_READERS: LiteralString = """
+    SELECT coalesce(bool_or(EXISTS (SELECT FROM pg_locks w WHERE w.pid = h.pid AND NOT w.granted)), false),
+        coalesce(bool_or(a.state LIKE 'idle in transaction%%'), false)
+    FROM pg_locks h LEFT JOIN pg_stat_activity a ON a.pid = h.pid
+    WHERE h.locktype = 'relation' AND h.granted AND h.pid <> pg_backend_pid() AND h.relation = ANY(%s::oid[])
+        AND h.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class _InTheWayError(Exception):
+    """A reader has used one of the tables for too long, or waits for a lock."""
+
 
 class TableExchange:
     """The exchange of a table for another one in the same schema."""
@@ -136,22 +148,33 @@ class TableExchange:
         """Yield the ids of the records whose chunks differ between the two tables."""
         return self._comparison.differing()
 
-    def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:  # noqa: ARG002
+    def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:
         """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing.
 
         `last` works in that transaction as well. With other connections it might wait forever: a pool may have only
-        one, or have lent all others to the writers that wait here.
+        one, or have lent all others to the writers that wait here. While a reader is in the way, writers get their turn
+        between two attempts, and `last` does what it can meanwhile, so that less is left for the next attempt.
         """
         oids = self._connections.run(
             lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
         )
-        is_known = self._comparison.is_known
+        for attempt in range(comparing.ATTEMPTS):
+            if attempt:
+                time.sleep(comparing.TURN)
+                last(old, new)
+            is_known = self._comparison.is_known
 
-        def run(connection: Connection[Any]) -> None:
-            self._comparison.is_known = is_known  # again, if the first attempt was rolled back
-            self._run(connection, oids, last)
+            def run(connection: Connection[Any], *, is_known: bool = is_known) -> None:
+                self._comparison.is_known = is_known  # again, if the first attempt was rolled back
+                self._run(connection, oids, last)
 
-        self._connections.run(run, writes=True)
+            try:
+                self._connections.run(run, writes=True)
+            except _InTheWayError:
+                self._comparison.is_known = is_known
+            else:
+                return
+        raise self._comparison.busy("reads it")
 
     def _run(self, connection: Connection[Any], oids: tuple[int, int], last: Last) -> None:
         live, new = oids
@@ -196,6 +219,12 @@ class TableExchange:
 
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
         for _ in range(comparing.TRIES):
+            [[waits, is_idle]] = ask(connection, _READERS, [list(oids)]).fetchall()
+            if waits:  # most likely for us, because it writes as well
+                break
+            if is_idle:  # while we wait for it, Postgres would end its transaction, as a deadlock, if it wrote
+                time.sleep(PAUSE)
+                continue
             with suppress(errors.LockNotAvailable), transaction(connection):  # a savepoint, whose locks end with it
                 connection.execute(f"SET LOCAL lock_timeout = '{MOMENT}'")
                 for each in (self._live, self._new):
@@ -209,7 +238,7 @@ class TableExchange:
                     )
                 return
             time.sleep(PAUSE)
-        raise self._comparison.busy("reads it")
+        raise _InTheWayError
 
     def _take_rights(self, connection: Connection[Any], live: int, new: int) -> None:
         """Give the new table the owner, the grants and the settings of the other one."""

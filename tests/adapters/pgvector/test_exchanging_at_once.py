@@ -21,6 +21,7 @@ from harrier_core.migration import ReembedReport, back, recut, reembed, switch
 from harrier_core.store import Stored
 
 RECORDS = list(before())[:20]
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 @pytest.fixture
@@ -33,11 +34,16 @@ def store(database: str) -> Iterator[PgVectorStore]:
 
 def before_call(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, act: Callable[[], object]) -> None:
     """Do something once, before the next call of a function or method."""
-    acts, called = [act], getattr(where, name)
+    acts = [act]
+    each_time(monkeypatch, where, name, lambda: acts and acts.pop()())
+
+
+def each_time(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, act: Callable[[], object]) -> None:
+    """Do something before each call of a function or method."""
+    called = getattr(where, name)
 
     def acting(*given: Any, **named: Any) -> Any:
-        if acts:
-            acts.pop()()
+        act()
         return called(*given, **named)
 
     monkeypatch.setattr(where, name, acting)
@@ -45,8 +51,7 @@ def before_call(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, act: Cal
 
 def wait_for_lock(execute: Execute, started: Future[Any]) -> None:
     """Wait until a session waits for a lock."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    while not execute(waiting):
+    while not execute(WAITING):
         assert not started.done()
 
 
@@ -144,3 +149,64 @@ def test_a_removal_by_metadata(store: PgVectorStore, monkeypatch: pytest.MonkeyP
         assert contents.delete(where={"n": {"$gte": 3}}) > 0
         index.ingest(RECORDS[:15])
     assert turns == []
+
+
+def test_writers_while_a_reader_is_in_the_way(
+    database: str, store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for one attempt only, and the next one has what they wrote meanwhile."""
+    monkeypatch.setattr(comparing, "TURN", 0.0)
+    monkeypatch.setattr(comparing, "ATTEMPTS", 1_000)
+    reembed(store, Other())
+    index = Index(PgVectorStore(database, table="docs"), encoders=models(), chunking=CHUNKING)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database) as reading, index:
+        writing: list[Future[IngestReport]] = []
+
+        def write() -> None:
+            writing.append(pool.submit(index.ingest, [Record("late", "a late text")], build_indexes=False))
+            wait_for_lock(execute, writing[0])
+
+        def end() -> None:
+            if writing and writing[0].done():
+                reading.rollback()  # only now: the writer did not need to wait for it
+
+        reading.execute("SELECT count(*) FROM docs")
+        before_call(monkeypatch, TableExchange, "_rename", write)
+        each_time(monkeypatch, TableExchange, "_take_rights", end)
+        assert switch(store, Other()).complete
+        assert writing[0].result(60).written == 1
+        assert "late" in set(index.record_ids())
+
+
+@pytest.mark.parametrize("at", ["while writers are kept out", "while the switch waits for readers"])
+def test_a_reader_that_writes(
+    database: str, store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Its transaction is not aborted as a deadlock: the switch makes way for it."""
+    monkeypatch.setattr(exchanging, "MOMENT", "10s")
+    reembed(store, Other())
+    tries: list[None] = []
+    each_time(monkeypatch, TableExchange, "_rename", lambda: tries.append(None))
+    with ThreadPoolExecutor(2) as pool, psycopg.connect(database) as using:
+        written: list[Future[Any]] = []
+
+        def write() -> None:
+            written.append(pool.submit(using.execute, "DELETE FROM docs WHERE record_id = 'r003'"))
+            written[0].add_done_callback(lambda _: using.commit())
+
+        def write_first() -> None:
+            write()
+            wait_for_lock(execute, written[0])
+
+        using.execute("SELECT count(*) FROM docs")
+        if at == "while writers are kept out":
+            before_call(monkeypatch, TableExchange, "_rename", write_first)
+            assert switch(store, Other()).complete
+        else:
+            switching = pool.submit(switch, store, Other())
+            while len(tries) < 2 and not execute(WAITING):
+                assert not switching.done()
+            write()
+            assert switching.result(60).complete
+        assert written[0].result(60).rowcount > 0
+    assert "r003" not in set(Contents(store).record_ids())
