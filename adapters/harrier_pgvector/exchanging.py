@@ -27,6 +27,16 @@ Last = Callable[[OpenStore, OpenStore], None]
 
 _ALL_OUT: LiteralString = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
 
+# What ends the transaction for which writers wait. While `last` encodes a window, the connection is idle.
+_GONE = {
+    "idle_in_transaction_session_timeout": "5min",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+}
+_CHECK = "5s"  # how often the server checks, during a statement, that the client is there
+
 # Whether a session that uses one of the tables waits for any lock, and whether one is idle in its transaction.
 _READERS: LiteralString = """
     SELECT coalesce(bool_or(EXISTS (SELECT FROM pg_locks w WHERE w.pid = h.pid AND NOT w.granted)), false),
@@ -181,8 +191,9 @@ class TableExchange:
         if self._there(connection, self._live) == new and self._there(connection, self._kept) == live:
             return  # the connection was lost after it was done
         with transaction(connection):
-            take_time(connection)  # `last` encodes, and the connection is idle meanwhile
-            connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'; SET LOCAL idle_in_transaction_session_timeout = 0")
+            take_time(connection)
+            self._limit(connection)
+            connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
             # The new table first: while something else holds it, others can write to the live one.
             followed = self._is_followed(connection)
             for each in (self._live,) if followed else (self._new, self._live):
@@ -199,6 +210,12 @@ class TableExchange:
                 last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)
             self._rename(connection, oids, views=self._take_rights_of_views(connection))
+
+    def _limit(self, connection: Connection[Any]) -> None:
+        """Have the server end the transaction, for which writers wait, if this process hangs or its machine is gone."""
+        connection.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _GONE.items()))
+        with suppress(errors.UndefinedObject, errors.InvalidParameterValue), transaction(connection):
+            connection.execute(f"SET LOCAL client_connection_check_interval = '{_CHECK}'")  # 14, and not everywhere
 
     def _keep_writers_out(self, connection: Connection[Any], table: TableName) -> None:
         with self._comparison.bounded(table):

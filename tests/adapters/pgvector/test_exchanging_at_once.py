@@ -16,8 +16,8 @@ from psycopg.conninfo import make_conninfo
 from reembeds import Other, models
 from syncs import Execute
 
-from harrier_core import Contents, Index, IngestReport, Pruning, Record, StoreMissing, StoreUnavailable
-from harrier_core.migration import ReembedReport, back, recut, reembed, switch
+from harrier_core import Contents, Index, IngestReport, Pruning, Record, StoreError, StoreMissing, StoreUnavailable
+from harrier_core.migration import ReembedReport, back, recut, reembed, spaces, switch
 from harrier_core.store import Stored
 
 RECORDS = list(before())[:20]
@@ -210,3 +210,33 @@ def test_a_reader_that_writes(
             assert switching.result(60).complete
         assert written[0].result(60).rowcount > 0
     assert "r003" not in set(Contents(store).record_ids())
+
+
+class Hanging(Other):
+    """A model that does not answer until the server has given up its session."""
+
+    def __init__(self, execute: Execute) -> None:
+        super().__init__()
+        self._execute = execute
+
+    def submit_documents(self, texts: Any) -> Any:
+        while self._execute("SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'"):
+            pass
+        return super().submit_documents(texts)
+
+
+def test_a_switch_that_hangs(store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends its transaction, for which writers wait, and nothing is exchanged."""
+    reembed(store, Other())
+    late = [Record("late", "to be caught up")]
+
+    def write(report: ReembedReport) -> None:
+        if report.stage == "switching" and late:
+            Index(store, Hashing(), chunking=CHUNKING).ingest([late.pop()])
+
+    monkeypatch.setitem(exchanging._GONE, "idle_in_transaction_session_timeout", "300ms")
+    with pytest.raises(StoreError, match="idle-in-transaction timeout"):
+        switch(store, Hanging(execute), on_progress=write)
+    assert spaces(store).next == Other.space
+    execute("DELETE FROM docs WHERE record_id = 'r003'")
+    assert switch(store, Other()).complete
