@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
-from harrier_core.store import OpenStore
+from harrier_core.store import BEFORE, OpenStore
 from harrier_pgvector import comparing
 from harrier_pgvector.attached import hanging, own, published, take_rights, take_settings
 from harrier_pgvector.building import take_time
@@ -76,7 +76,8 @@ class TableExchange:
 
     def _problem(self, connection: Connection[Any]) -> str | None:
         if self._there(connection, self._kept) is not None:
-            return f"table {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
+            how = "drop it first (--drop-old)" if self._kept.name.endswith(BEFORE) else "drop it first (harrier drop)"
+            return f"table {self._kept} is left over from an earlier switch or re-embedding; {how}"
         if (problem := self._problem_of_syncs(connection)) is not None:
             return problem
         live = self._oid(connection, self._live)

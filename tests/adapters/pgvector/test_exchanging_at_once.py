@@ -16,8 +16,19 @@ from psycopg.conninfo import make_conninfo
 from reembeds import Other, models
 from syncs import Execute
 
-from harrier_core import Contents, Index, IngestReport, Pruning, Record, StoreError, StoreMissing, StoreUnavailable
+from harrier_core import (
+    Contents,
+    Index,
+    IngestReport,
+    Pruning,
+    Record,
+    StoreError,
+    StoreMissing,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
 from harrier_core.migration import ReembedReport, back, recut, reembed, spaces, switch
+from harrier_core.migration.changing import Changing
 from harrier_core.store import Stored
 
 RECORDS = list(before())[:20]
@@ -240,3 +251,25 @@ def test_a_switch_that_hangs(store: PgVectorStore, execute: Execute, monkeypatch
     assert spaces(store).next == Other.space
     execute("DELETE FROM docs WHERE record_id = 'r003'")
     assert switch(store, Other()).complete
+
+
+def test_a_re_embedding_that_a_switch_overtakes(store: PgVectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves no new place behind, in which the way back would end."""
+    reembed(store, Other())
+    before_call(monkeypatch, Changing, "opened_next", lambda: switch(store, Other()))
+    with pytest.raises(StoreUnavailable, match="was switched to another space in the meantime"):
+        reembed(store, Other())
+    assert spaces(store).next is None
+    assert back(store, Hashing()).complete
+
+
+def test_a_new_place_in_the_way_back(store: PgVectorStore) -> None:
+    """The error does not advise to drop the old place."""
+    reembed(store, Other())
+    switch(store, Other())
+    with store.beside("_next") as next_:
+        next_.open(Other.space, create=True)
+        with pytest.raises(StoreUnsuitable, match=r"docs_next is left over .*; drop it first \(harrier drop\)"):
+            back(store, Hashing())
+        next_.drop()
+    assert back(store, Hashing()).complete
