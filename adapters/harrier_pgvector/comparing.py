@@ -61,6 +61,7 @@ class Comparison:
         with transaction(connection):
             if self._noting.is_whole(connection, self._oids):
                 return  # the connection was lost after it was done
+            self._noting = Noting(self._live.schema)  # the server may have crashed then, and emptied the notes
             connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
             self._noting.begin(connection)
             for table in (self._new, self._live):  # while something else holds the new one, others can write
@@ -81,6 +82,18 @@ class Comparison:
             f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
             "again"
         )
+
+    def is_stale(self, connection: Connection[Any]) -> bool:
+        """Return whether changes are noted, and all records must be compared nevertheless."""
+        return self._noting is not None and self._noted(connection)[1] is None
+
+    def renew(self) -> bool:
+        """If all records must be compared, note changes anew, and return True: nothing can be relied on any more."""
+        if not self.connections.run(self.is_stale):
+            return False
+        self.end()
+        self.begin()
+        return True
 
     def end(self) -> None:
         """Note changes no longer, and remove what did so; if readers are in the way for long, let it do nothing."""

@@ -47,7 +47,7 @@ _READERS: LiteralString = """
 
 
 class _InTheWayError(Exception):
-    """A reader has used one of the tables for too long, or waits for a lock."""
+    """A reader uses one of the tables for too long, or waits for a lock; or all records must be compared first."""
 
 
 class TableExchange:
@@ -172,6 +172,7 @@ class TableExchange:
         for attempt in range(comparing.ATTEMPTS):
             if attempt:
                 time.sleep(comparing.TURN)
+            if self._comparison.renew() or attempt:
                 last(old, new)
             is_known = self._comparison.is_known
 
@@ -191,6 +192,8 @@ class TableExchange:
         live, new = oids
         if self._there(connection, self._live) == new and self._there(connection, self._kept) == live:
             return  # the connection was lost after it was done
+        if self._comparison.is_stale(connection):  # the connection was lost before, and the notes with it
+            raise _InTheWayError
         with transaction(connection):
             take_time(connection)
             self._limit(connection)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore, comparing, exchanging
+from harrier_pgvector.comparing import Comparison
+from harrier_pgvector.connections import Held
 from harrier_pgvector.exchanging import TableExchange
 from harrier_pgvector.opened import OpenTable
 from ingesting import CHUNKING, Hashing, before
+from killing import kill_server
 from psycopg.conninfo import make_conninfo
 from reembeds import Other, models
 from syncs import Execute
@@ -273,3 +277,54 @@ def test_a_new_place_in_the_way_back(store: PgVectorStore) -> None:
             back(store, Hashing())
         next_.drop()
     assert back(store, Hashing()).complete
+
+
+class Overtaken(Other):
+    """A model that others overtake: while it encodes records, another one is written."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__()
+        self._index = index
+        self._number = 0
+
+    def submit_documents(self, texts: Any) -> Any:
+        self._number += 1
+        self._index.ingest([Record("new", f"text {self._number}")], build_indexes=False)
+        return super().submit_documents(texts)
+
+
+def test_writers_that_are_faster_than_the_model(store: PgVectorStore) -> None:
+    """The switch is refused before they have to wait for what is left."""
+    reembed(store, Other())
+    index = Index(store, Hashing(), chunking=CHUNKING)
+    index.ingest([Record("new", "text")])
+    with pytest.raises(StoreUnavailable, match="faster than its changes are carried over.*nothing was exchanged"):
+        switch(store, Overtaken(index))
+    assert switch(store, Other()).complete
+
+
+@pytest.mark.parametrize("step", ["before _rename", "after begin"])
+def test_a_server_that_crashes_during_the_switch(
+    server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It loses the notes: all records are compared once more, but not while writers have to wait."""
+    conninfo, folder = server
+    pages: list[type] = []
+    page = Comparison._page
+
+    def counted(comparison: Comparison, *given: Any) -> Any:
+        pages.append(type(comparison.connections))
+        return page(comparison, *given)
+
+    monkeypatch.setattr(Comparison, "_page", counted)
+    with PgVectorStore(conninfo, table=f"docs_{step[:5].strip()}") as store:
+        index = Index(store, encoders=models(), chunking=CHUNKING)
+        index.ingest(RECORDS)
+        reembed(store, Other())
+        if step == "before _rename":
+            before_call(monkeypatch, TableExchange, "_rename", lambda: kill_server(folder))
+        else:
+            before_call(monkeypatch, Comparison, "differing", lambda: kill_server(folder))
+        assert switch(store, Other()).complete
+        assert Held not in pages
+        assert sorted(index.record_ids()) == [each.id for each in RECORDS]
