@@ -14,7 +14,7 @@ from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable,
 from harrier_core.store import BEFORE, OpenStore
 from harrier_pgvector import comparing
 from harrier_pgvector.attached import hanging, own, published, take_rights, take_settings
-from harrier_pgvector.building import take_time
+from harrier_pgvector.building import is_small, take_time
 from harrier_pgvector.comparing import MOMENT, PAUSE, WAIT, WRITERS_OUT, Comparison
 from harrier_pgvector.connections import Connections, Held
 from harrier_pgvector.noting import forget
@@ -90,6 +90,21 @@ class TableExchange:
         if (what := own(connection, self._oid(connection, self._live), self._oid(connection, self._new))) is not None:
             raise StoreUnsuitable(
                 f"table {self._live} has {what}, which table {self._new} lacks; create it there too, or remove it"
+            )
+        live, new = (each.look(connection) for each in (self._live, self._new))
+        if live.has_words and not new.has_words:
+            raise StoreUnsuitable(
+                f"table {self._live} can be searched by word, and table {self._new} cannot; add its words first, with "
+                "'harrier keywords' and its URL or add_keywords()"
+            )
+
+    def _refuse_unindexed(self, connection: Connection[Any]) -> None:
+        """Raise StoreUnavailable if searches would compare all vectors of a large table, unlike before."""
+        live, new = (each.look(connection) for each in (self._live, self._new))
+        if live.is_indexed and not new.is_indexed and not is_small(connection, new.table):
+            raise StoreUnavailable(
+                f"table {self._live} has an index of its vectors, which could not be built for table {self._new}; try "
+                "again when nothing else writes to that table"
             )
 
     def _problem_of_syncs(self, connection: Connection[Any]) -> str | None:
@@ -169,6 +184,7 @@ class TableExchange:
         oids = self._connections.run(
             lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
         )
+        self._connections.run(self._refuse_unindexed)
         for attempt in range(comparing.ATTEMPTS):
             if attempt:
                 time.sleep(comparing.TURN)
