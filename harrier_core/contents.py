@@ -14,6 +14,7 @@ from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable
 from harrier_core.filters import decided, parse
 from harrier_core.options import Expand
 from harrier_core.parts import store_of
+from harrier_core.pruning import read_records
 from harrier_core.records import MOST_ID_BYTES
 from harrier_core.reranking import Diverse, Reranker
 from harrier_core.store import Worded
@@ -21,7 +22,7 @@ from harrier_core.threads import in_thread
 from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
-    from harrier_core.records import Match
+    from harrier_core.records import Chunk, Match
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import Facts, OpenStore, Stored, VectorStore
 
@@ -166,7 +167,7 @@ class Contents(Closing):
             store = self._opened()
             if condition is None:
                 return store.delete(ids or [])
-            met = list(dict.fromkeys(each.chunk.record_id for each in store.read(ids, condition)))
+            met = list(read_records(store, ids, condition, _nothing_of))
         except StoreMissing:
             return 0
         return _removed(store, met)
@@ -209,6 +210,10 @@ class Contents(Closing):
     def close(self) -> None:
         """Close the store; what is stored stays."""
         self.store.close()
+
+
+def _nothing_of(chunk: Chunk) -> None:
+    """Return nothing: only the ids of the records are needed."""
 
 
 def _ignore(chunks: int) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from harrier_core.errors import SettingError
-from harrier_core.filters import parse
-from harrier_core.records import Metadata
+from harrier_core.errors import SettingError, WrongSpace
+from harrier_core.filters import Condition, parse
+from harrier_core.records import Chunk, Metadata
 from harrier_core.store import IngestStore
 
 Gone = Callable[[str, Metadata], bool]
 Unseen = Callable[[Iterable[str]], Sequence[str]]
 
+T = TypeVar("T")
+
 _AT_ONCE = 1_000  # records
+_TURNS = 5  # attempts while the space keeps changing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,20 @@ def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[st
     for begin in range(0, len(gone), _AT_ONCE):
         ids = gone[begin : begin + _AT_ONCE]
         if pruning != Pruning():
-            found = {each.chunk.record_id: each.chunk.metadata for each in store.read(ids, where)}
+            found = read_records(store, ids, where, lambda chunk: chunk.metadata)
             ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
         deleted += store.delete(ids) if ids else 0
     return deleted
+
+
+def read_records(
+    store: IngestStore, record_ids: Sequence[str] | None, where: Condition | None, value: Callable[[Chunk], T]
+) -> dict[str, T]:
+    """Return a value for each of these records, or of all, with a chunk that meets the condition.
+
+    If the space of the store changes meanwhile, all are read once more: only vectors must not be mixed.
+    """
+    for _ in range(_TURNS - 1):
+        with suppress(WrongSpace):
+            return {each.chunk.record_id: value(each.chunk) for each in store.read(record_ids, where)}
+    return {each.chunk.record_id: value(each.chunk) for each in store.read(record_ids, where)}

@@ -183,8 +183,8 @@ ROOMS: dict[str, set[str]] = {
         *("threads", "types", "numpy"),
     },
     "contents": {
-        *("answers", "closing", "checks", "current", "errors", "filters", "options", "parts", "records", "reranking"),
-        *("space", "store", "threads", "values"),
+        *("answers", "closing", "checks", "current", "errors", "filters", "options", "parts"),
+        *("pruning", "records", "reranking", "space", "store", "threads", "values"),
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "given", "records", "seen", "store", "numpy"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, LiteralString
 
@@ -21,8 +21,10 @@ from harrier_pgvector.session import ask, transaction
 # It keeps out writers, but not readers; later writers queue behind it.
 WRITERS_OUT: LiteralString = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
 WAIT = "10s"  # for current writers
-# For current readers. Later readers wait behind a lock on all, so it is requested only for moments, again and again.
-MOMENT, PAUSE, TRIES = "100ms", 0.2, 100
+# For current readers. Later readers wait behind a lock on all, so it is requested only for moments, several times.
+MOMENT, PAUSE, TRIES = "100ms", 0.2, 5
+# If that fails, everything is rolled back, and writers get their turn for as many seconds before the next attempt.
+TURN, ATTEMPTS = 1.0, 15
 
 _ENDS = 10  # such requests, once there is nothing to exchange
 
@@ -51,7 +53,7 @@ class Comparison:
         self._oids = self.connections.run(
             lambda connection: [each.find(connection).oid for each in (self._live, self._new)]
         )
-        self._noting, self.is_known = Noting(self._live.schema, [self._live.name, self._new.name]), False
+        self._noting, self.is_known = Noting(self._live.schema), False
         self.connections.run(self._begin, writes=True)
 
     def _begin(self, connection: Connection[Any]) -> None:
@@ -59,14 +61,39 @@ class Comparison:
         with transaction(connection):
             if self._noting.is_whole(connection, self._oids):
                 return  # the connection was lost after it was done
+            self._noting = Noting(self._live.schema)  # the server may have crashed then, and emptied the notes
             connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
-            try:
-                self._noting.begin(connection)
-            except errors.LockNotAvailable:
-                raise StoreUnavailable(
-                    f"table {self._live} was not exchanged: a transaction that writes to it has been running for a "
-                    "long time; try again"
-                ) from None
+            self._noting.begin(connection)
+            for table in (self._new, self._live):  # while something else holds the new one, others can write
+                with self.bounded(table):
+                    self._noting.watch(connection, table.name)
+
+    @contextmanager
+    def bounded(self, table: TableName) -> Iterator[None]:
+        """Raise StoreUnavailable if the table's writers, or those that build its indexes, are in the way for long."""
+        try:
+            yield
+        except errors.LockNotAvailable:
+            raise self.busy(f"writes to table {table}, or builds its indexes,") from None
+
+    def busy(self, does: str) -> StoreUnavailable:
+        """Return the error for something that was in the way for too long."""
+        return StoreUnavailable(
+            f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
+            "again"
+        )
+
+    def is_stale(self, connection: Connection[Any]) -> bool:
+        """Return whether changes are noted, and all records must be compared nevertheless."""
+        return self._noting is not None and self._noted(connection)[1] is None
+
+    def renew(self) -> bool:
+        """If all records must be compared, note changes anew, and return True: nothing can be relied on any more."""
+        if not self.connections.run(self.is_stale):
+            return False
+        self.end()
+        self.begin()
+        return True
 
     def end(self) -> None:
         """Note changes no longer, and remove what did so; if readers are in the way for long, let it do nothing."""

@@ -11,10 +11,10 @@ from typing import Any, LiteralString
 from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
-from harrier_core.store import OpenStore
+from harrier_core.store import BEFORE, OpenStore
 from harrier_pgvector import comparing
 from harrier_pgvector.attached import hanging, own, published, take_rights, take_settings
-from harrier_pgvector.building import take_time
+from harrier_pgvector.building import is_small, take_time
 from harrier_pgvector.comparing import MOMENT, PAUSE, WAIT, WRITERS_OUT, Comparison
 from harrier_pgvector.connections import Connections, Held
 from harrier_pgvector.noting import forget
@@ -26,6 +26,28 @@ from harrier_pgvector.session import ask, transaction
 Last = Callable[[OpenStore, OpenStore], None]
 
 _ALL_OUT: LiteralString = "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"
+
+# What ends the transaction for which writers wait. While `last` encodes a window, the connection is idle.
+_GONE = {
+    "idle_in_transaction_session_timeout": "5min",
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+}
+_CHECK = "5s"  # how often the server checks, during a statement, that the client is there
+
+# Whether a session that uses one of the tables waits for any lock, and whether one is idle in its transaction.
+_READERS: LiteralString = """
+    SELECT coalesce(bool_or(EXISTS (SELECT FROM pg_locks w WHERE w.pid = h.pid AND NOT w.granted)), false),
+        coalesce(bool_or(a.state LIKE 'idle in transaction%%'), false)
+    FROM pg_locks h LEFT JOIN pg_stat_activity a ON a.pid = h.pid
+    WHERE h.locktype = 'relation' AND h.granted AND h.pid <> pg_backend_pid() AND h.relation = ANY(%s::oid[])
+        AND h.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+class _InTheWayError(Exception):
+    """A reader uses one of the tables for too long, or waits for a lock; or all records must be compared first."""
 
 
 class TableExchange:
@@ -54,7 +76,8 @@ class TableExchange:
 
     def _problem(self, connection: Connection[Any]) -> str | None:
         if self._there(connection, self._kept) is not None:
-            return f"table {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
+            how = "drop it first (--drop-old)" if self._kept.name.endswith(BEFORE) else "drop it first (harrier drop)"
+            return f"table {self._kept} is left over from an earlier switch or re-embedding; {how}"
         if (problem := self._problem_of_syncs(connection)) is not None:
             return problem
         live = self._oid(connection, self._live)
@@ -67,6 +90,21 @@ class TableExchange:
         if (what := own(connection, self._oid(connection, self._live), self._oid(connection, self._new))) is not None:
             raise StoreUnsuitable(
                 f"table {self._live} has {what}, which table {self._new} lacks; create it there too, or remove it"
+            )
+        live, new = (each.look(connection) for each in (self._live, self._new))
+        if live.has_words and not new.has_words:
+            raise StoreUnsuitable(
+                f"table {self._live} can be searched by word, and table {self._new} cannot; add its words first, with "
+                "'harrier keywords' and its URL or add_keywords()"
+            )
+
+    def _refuse_unindexed(self, connection: Connection[Any]) -> None:
+        """Raise StoreUnavailable if searches would compare all vectors of a large table, unlike before."""
+        live, new = (each.look(connection) for each in (self._live, self._new))
+        if live.is_indexed and not new.is_indexed and not is_small(connection, new.table):
+            raise StoreUnavailable(
+                f"table {self._live} has an index of its vectors, which could not be built for table {self._new}; try "
+                "again when nothing else writes to that table"
             )
 
     def _problem_of_syncs(self, connection: Connection[Any]) -> str | None:
@@ -89,13 +127,16 @@ class TableExchange:
     def _behind(self, why: str | None) -> str | None:
         return None if why is None else f"table {self._new} has not caught up: {why}"
 
-    def _wait_for_sync(self, connection: Connection[Any]) -> None:
-        """Wait until the new table's sync, if it has one, has done all that the other one may have done."""
+    def _is_followed(self, connection: Connection[Any]) -> bool:
+        """Return whether a live sync writes to the new table, which then may not be locked until it has caught up."""
         from harrier_pgvector.dropping import followed
+
+        return followed(connection, self._new) is not None
+
+    def _wait_for_sync(self, connection: Connection[Any]) -> None:
+        """Wait until the new table's sync has done all that the other one may have done."""
         from harrier_pgvector.sync.exchanging import wait
 
-        if followed(connection, self._new) is None:
-            return
         if (why := self._behind(wait(connection, _names(self._new)))) is not None:
             raise StoreUnsuitable(why)
 
@@ -133,36 +174,53 @@ class TableExchange:
         """Yield the ids of the records whose chunks differ between the two tables."""
         return self._comparison.differing()
 
-    def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:  # noqa: ARG002
+    def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:
         """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing.
 
         `last` works in that transaction as well. With other connections it might wait forever: a pool may have only
-        one, or have lent all others to the writers that wait here.
+        one, or have lent all others to the writers that wait here. While a reader is in the way, writers get their turn
+        between two attempts, and `last` does what it can meanwhile, so that less is left for the next attempt.
         """
         oids = self._connections.run(
             lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
         )
-        is_known = self._comparison.is_known
+        self._connections.run(self._refuse_unindexed)
+        for attempt in range(comparing.ATTEMPTS):
+            if attempt:
+                time.sleep(comparing.TURN)
+            if self._comparison.renew() or attempt:
+                last(old, new)
+            is_known = self._comparison.is_known
 
-        def run(connection: Connection[Any]) -> None:
-            self._comparison.is_known = is_known  # again, if the first attempt was rolled back
-            self._run(connection, oids, last)
+            def run(connection: Connection[Any], *, is_known: bool = is_known) -> None:
+                self._comparison.is_known = is_known  # again, if the first attempt was rolled back
+                self._run(connection, oids, last)
 
-        self._connections.run(run, writes=True)
+            try:
+                self._connections.run(run, writes=True)
+            except _InTheWayError:
+                self._comparison.is_known = is_known
+            else:
+                return
+        raise self._comparison.busy("reads it")
 
     def _run(self, connection: Connection[Any], oids: tuple[int, int], last: Last) -> None:
         live, new = oids
         if self._there(connection, self._live) == new and self._there(connection, self._kept) == live:
             return  # the connection was lost after it was done
+        if self._comparison.is_stale(connection):  # the connection was lost before, and the notes with it
+            raise _InTheWayError
         with transaction(connection):
-            take_time(connection)  # `last` encodes, and the connection is idle meanwhile
-            connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'; SET LOCAL idle_in_transaction_session_timeout = 0")
-            try:
-                for each in (self._live, self._new)[: 1 + self._comparison.is_noting]:
-                    connection.execute(sql.SQL(WRITERS_OUT).format(self._name(each)), [])
-            except errors.LockNotAvailable:
-                raise self._busy("writes to it") from None
-            self._wait_for_sync(connection)
+            take_time(connection)
+            self._limit(connection)
+            connection.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
+            # The new table first: while something else holds it, others can write to the live one.
+            followed = self._is_followed(connection)
+            for each in (self._live,) if followed else (self._new, self._live):
+                self._keep_writers_out(connection, each)
+            if followed:
+                self._wait_for_sync(connection)
+                self._keep_writers_out(connection, self._new)
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
             self._refuse_lacking(connection)
@@ -172,6 +230,16 @@ class TableExchange:
                 last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)
             self._rename(connection, oids, views=self._take_rights_of_views(connection))
+
+    def _limit(self, connection: Connection[Any]) -> None:
+        """Have the server end the transaction, for which writers wait, if this process hangs or its machine is gone."""
+        connection.execute("; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _GONE.items()))
+        with suppress(errors.UndefinedObject, errors.InvalidParameterValue), transaction(connection):
+            connection.execute(f"SET LOCAL client_connection_check_interval = '{_CHECK}'")  # 14, and not everywhere
+
+    def _keep_writers_out(self, connection: Connection[Any], table: TableName) -> None:
+        with self._comparison.bounded(table):
+            connection.execute(sql.SQL(WRITERS_OUT).format(self._name(table)), [])
 
     @contextmanager
     def _holding(self, connection: Connection[Any]) -> Iterator[Held]:
@@ -188,6 +256,12 @@ class TableExchange:
 
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
         for _ in range(comparing.TRIES):
+            [[waits, is_idle]] = ask(connection, _READERS, [list(oids)]).fetchall()
+            if waits:  # most likely for us, because it writes as well
+                break
+            if is_idle:  # while we wait for it, Postgres would end its transaction, as a deadlock, if it wrote
+                time.sleep(PAUSE)
+                continue
             with suppress(errors.LockNotAvailable), transaction(connection):  # a savepoint, whose locks end with it
                 connection.execute(f"SET LOCAL lock_timeout = '{MOMENT}'")
                 for each in (self._live, self._new):
@@ -201,13 +275,7 @@ class TableExchange:
                     )
                 return
             time.sleep(PAUSE)
-        raise self._busy("reads it")
-
-    def _busy(self, does: str) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
-            "again"
-        )
+        raise _InTheWayError
 
     def _take_rights(self, connection: Connection[Any], live: int, new: int) -> None:
         """Give the new table the owner, the grants and the settings of the other one."""

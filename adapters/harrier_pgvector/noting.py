@@ -53,30 +53,31 @@ _EVENTS = (("rows", "INSERT OR UPDATE OR DELETE", "ROW"), ("all", "TRUNCATE", "S
 class Noting:
     """The triggers on two tables of one schema, and the table of what they note."""
 
-    def __init__(self, schema: str, tables: Sequence[str]) -> None:
+    def __init__(self, schema: str) -> None:
         self._schema = schema
         self._name = f"harrier_noted_{secrets.token_hex(8)}"
-        self._tables = tables
 
     def begin(self, connection: Connection[Any]) -> None:
-        """Create them, in a transaction of the caller's, which waits for the writers of both tables."""
+        """Create their function and the notes, in a transaction of the caller's."""
         for text in (_TABLE, _FIRST, _FUNCTION):
             connection.execute(self._sql(text), [])
         connection.execute(self._sql("REVOKE ALL ON FUNCTION {noted}() FROM PUBLIC"), [])
-        for table in self._tables:
-            for suffix, events, level in _EVENTS:
-                names = {"table": Name(self._schema, table), "name": Name(f"{self._name}_{suffix}")}
-                words = {"events": sql.SQL(events), "level": sql.SQL(level)}
-                for text in (
-                    "CREATE TRIGGER {name} AFTER {events} ON {table} FOR EACH {level} EXECUTE FUNCTION {noted}()",
-                    "ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}",
-                ):
-                    connection.execute(self._sql(text, **names, **words), [])
+
+    def watch(self, connection: Connection[Any], table: str) -> None:
+        """Create the triggers on a table, in the same transaction, which waits for its writers and keeps others out."""
+        for suffix, events, level in _EVENTS:
+            names = {"table": Name(self._schema, table), "name": Name(f"{self._name}_{suffix}")}
+            words = {"events": sql.SQL(events), "level": sql.SQL(level)}
+            for text in (
+                "CREATE TRIGGER {name} AFTER {events} ON {table} FOR EACH {level} EXECUTE FUNCTION {noted}()",
+                "ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}",
+            ):
+                connection.execute(self._sql(text, **names, **words), [])
 
     def is_whole(self, connection: Connection[Any], oids: Sequence[int]) -> bool:
         """Return whether all changes of the tables with these oids are noted."""
         [[number]] = ask(connection, _THERE, [list(oids), self._schema, self._name]).fetchall()
-        if number != len(_EVENTS) * len(self._tables):
+        if number != len(_EVENTS) * len(oids):
             return False
         return ask(connection, self._sql("SELECT FROM {noted} WHERE is_first"), []).fetchone() is not None
 

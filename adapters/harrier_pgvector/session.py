@@ -23,7 +23,8 @@ PATH = "pg_catalog, pg_temp"
 
 # As statements without parameters these travel together, in one round trip, and no name in them is looked up.
 _OURS = "SET LOCAL search_path = pg_catalog, pg_temp"
-_BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_OURS}"
+_BEGIN_CURRENT: LiteralString = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_BEGIN = f"{_BEGIN_CURRENT}; {_OURS}"
 _BEGUN = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {_OURS}"
 _PIN = "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 
@@ -110,13 +111,16 @@ def ask(
         if settings:
             connection.execute(pin, values)
         return connection.execute(query, bound, binary=binary)
-    if connection.info.transaction_status != TransactionStatus.IDLE or not connection.autocommit:
+    if connection.info.transaction_status != TransactionStatus.IDLE:
         with _borrowed(connection):
             return ask(connection, query, bound, settings=settings, binary=binary)
-    if not capabilities.has_pipeline():
+    if not connection.autocommit or not capabilities.has_pipeline():
         with transaction(connection):
             return ask(connection, query, bound, settings=settings, binary=binary)
-    return _together(connection, (pin, values, False), (query, bound, binary))
+    cursors, error = _together(connection, [(pin, values, False), (query, bound, binary)])
+    if error:
+        raise error
+    return cursors[1]
 
 
 def ask_then_look(
@@ -136,7 +140,7 @@ def ask_then_look(
                 ask(connection, query, bound, settings=settings, binary=binary) for query, bound, binary in statements
             ]
             return cursors, ask(connection, look[0], look[1]).fetchall(), None
-    cursors, error = _run_together(connection, [(pin, values, False), *statements, look])
+    cursors, error = _together(connection, [(pin, values, False), *statements, look])
     if error is None:
         return cursors[1:-1], cursors[-1].fetchall(), None
     if connection.closed:
@@ -154,21 +158,28 @@ def ask_each(connection: Connection[Any], statements: Sequence[Statement]) -> li
     return cursors
 
 
-def _together(connection: Connection[Any], first: Statement, second: Statement) -> Cursor[Any]:
-    """Run two statements in one round trip, and return the cursor of the second one."""
-    cursors, error = _run_together(connection, [first, second])
+def _together(
+    connection: Connection[Any], statements: Sequence[Statement]
+) -> tuple[list[Cursor[Any]], psycopg.Error | None]:
+    """Run statements in a READ COMMITTED transaction of our own, in one round trip; return what `_run_together` does.
+
+    With another default, all would use the snapshot of the first one. A statement that waits for a lock, while a switch
+    gives the table's name to another table, would then read the other table as it was before the switch.
+    """
+    try:
+        cursors, error = _run_together(connection, [(_BEGIN_CURRENT, [], False), *statements, ("COMMIT", [], False)])
+    except BaseException:  # Ctrl-C as well
+        _roll_back(connection)
+        raise
     if error:
-        raise error
-    return cursors[1]
+        _roll_back(connection)
+    return cursors[1 : 1 + len(statements)], error
 
 
 def _run_together(
     connection: Connection[Any], statements: Sequence[Statement]
 ) -> tuple[list[Cursor[Any]], psycopg.Error | None]:
-    """Run statements in one round trip, and return the cursors of those that succeeded, and the error of the next one.
-
-    Outside of a transaction, the statements of a pipeline form one, up to its end.
-    """
+    """Run statements in one round trip; return the cursors of those that succeeded, and the error of the next one."""
     cursors: list[Cursor[Any]] = []
     failed: psycopg.Error | None = None
     try:
@@ -195,10 +206,14 @@ def _begun(connection: Connection[Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not connection.closed:
-            connection.rollback()
+        _roll_back(connection)
         raise
     connection.commit()
+
+
+def _roll_back(connection: Connection[Any]) -> None:
+    if not connection.closed:
+        connection.rollback()
 
 
 @contextmanager

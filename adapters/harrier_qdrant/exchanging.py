@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harrier_core.errors import StoreMissing, StoreUnsuitable
+from harrier_core.store import BEFORE
 
 if TYPE_CHECKING:
     from harrier_core.store import OpenStore
@@ -33,7 +34,8 @@ class FolderExchange:
                 "this system cannot exchange two folders in one step, as Linux and macOS can; ingest into a new place"
             )
         if self._kept.exists():
-            return f"collection {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
+            how = "drop it first (--drop-old)" if self._kept.name.endswith(BEFORE) else "drop it first (harrier drop)"
+            return f"collection {self._kept} is left over from an earlier switch or re-embedding; {how}"
         return None
 
     def share(self) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable, WrongSpace
 from harrier_core.layout import Precision, StoreLayout
 from harrier_core.migration.comparing import differing
 from harrier_core.migration.encoding import Encoding, Pace
@@ -124,10 +124,20 @@ class Changing:
                     f"{store} was begun in {made}, not {precision}; continue with that, or drop it first"
                 )
         opened = store.open(space, create=True)
+        self._refuse_exchanged(store, opened)
         self.exchange().share()  # also if it exists: an earlier run may have been killed just before
         if isinstance(store, Dated):
             store.note_ingest(datetime.now(UTC))
         return opened
+
+    def _refuse_exchanged(self, new: VectorStore, opened: OpenStore) -> None:
+        """Raise if the index was exchanged before the new place was created, which would prevent going back."""
+        with self.beside(BEFORE) as kept:
+            if self.store.space() == self.space and kept.space() is None:
+                return
+        if next(opened.record_ids(), None) is None:
+            new.drop()
+        raise StoreUnavailable(f"{self.store} was switched to another space in the meantime; nothing was filled")
 
     def filling(
         self,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from harrier_core.checks import check_integer
-from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable, WrongSpace
 from harrier_core.layout import Precision
 from harrier_core.migration.changing import NEXT, RECUT, Progress, changing, told_of
 from harrier_core.migration.encoding import Pace
@@ -155,6 +155,7 @@ def _exchange(
                 new.build_indexes()
                 filling.run()  # what was written while they were built
                 _refuse_rejected(report)
+                _refuse_incomplete(report)  # the rest would be encoded while writers wait
                 report.stage = "switching"
                 told.tell()
                 exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
@@ -179,12 +180,19 @@ def _exchange_same(old: OpenStore, new: OpenStore, exchange: Exchange, store: Ve
 
 
 def _catch_up(filling: Filling, places: tuple[OpenStore, OpenStore], report: ReembedReport) -> None:
-    """Carry over what was written since, while no one else can write."""
+    """Carry over what was written since, most of all while no one else can write."""
     filling.use(*places)
     filling.run()
     _refuse_rejected(report)
+    _refuse_incomplete(report)
+
+
+def _refuse_incomplete(report: ReembedReport) -> None:
     if not report.complete:
-        raise StoreUnsuitable("the index was written to while writers were locked out; nothing was exchanged")
+        raise StoreUnavailable(
+            f"writers change the index faster than its changes are carried over: {report.passes} passes each found "
+            "more; nothing was exchanged; try again when less is written"
+        )
 
 
 def _refuse_rejected(report: ReembedReport) -> None:

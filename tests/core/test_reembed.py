@@ -540,7 +540,7 @@ _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state
 
 def test_a_long_reading_transaction(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The switch waits for it in short intervals between which others continue; after too long, it changes nothing."""
-    monkeypatch.setattr(comparing, "TRIES", 3)
+    monkeypatch.setattr(comparing, "ATTEMPTS", 2)
     monkeypatch.setattr(comparing, "_ENDS", 2)
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
         index = Index(store, Hashing(), chunking=CHUNKING)

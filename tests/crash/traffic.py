@@ -139,7 +139,8 @@ class Traffic:
                 changed[id_] = Record(id_, said, {"w": number, "n": chance.randrange(3)})
             after = own | changed
             self._notes.note(number, Noted(own, set(changed), after))
-            index.ingest(changed.values(), build_indexes=False)
+            report = index.ingest(changed.values(), build_indexes=False)
+            assert report.rejected == []
         elif kind < 0.9:
             gone = set(chance.sample([*own], 2))
             after = {id_: record for id_, record in own.items() if id_ not in gone}
@@ -148,7 +149,8 @@ class Traffic:
         else:
             after = dict(chance.sample([*own.items()], len(own) - 2))
             self._notes.note(number, Noted(own, own.keys() - after.keys(), after))
-            index.ingest(after.values(), prune=Pruning({"w": number}), build_indexes=False)
+            report = index.ingest(after.values(), prune=Pruning({"w": number}), build_indexes=False)
+            assert report.rejected == []
         self._notes.note(number, Noted(after, set(), after))
         self.written += 1
 

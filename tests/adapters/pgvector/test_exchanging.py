@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -13,12 +13,13 @@ import pytest
 from harrier_pgvector import PgVectorStore, comparing
 from harrier_pgvector.comparing import Comparison
 from harrier_pgvector.connections import Connections, Held
+from harrier_pgvector.opened import OpenTable
 from ingesting import CHUNKING, Hashing, before
 from psycopg.conninfo import make_conninfo
-from reembeds import Other
+from reembeds import Other, models
 from syncs import Execute
 
-from harrier_core import Contents, Index, Record, StoreUnsuitable, StoreWarning
+from harrier_core import Contents, Index, Record, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.migration import ReembedReport, back, reembed, spaces, switch
 
 RECORDS = list(before())[:20]
@@ -108,6 +109,49 @@ def test_indexes_of_the_kit(database: str, execute: Execute) -> None:
         reembed(store, Other(), build_indexes=False)
         assert switch(store, Other()).complete
         assert execute(indexes.format("docs")) == [(5,)]
+
+
+@pytest.mark.parametrize("added", ["before the switch", "before the way back"])
+def test_words_that_one_table_lacks(store: PgVectorStore, added: str) -> None:
+    """Searches by word would fail after the exchange, which is refused until they are added."""
+    reembed(store, Other())
+    turn: Callable[..., ReembedReport] = switch
+    model: Hashing = Other()
+    other = "_next"
+    if added == "before the way back":
+        switch(store, Other())
+        turn, model, other = back, Hashing(), "_before"
+    index = Index(store, encoders=models(), chunking=CHUNKING)
+    index.add_keywords()
+    with pytest.raises(StoreUnsuitable, match=f"docs can be searched by word, and table public.docs{other} cannot"):
+        turn(store, model)
+    with store.beside(other) as lacking:
+        Contents(lacking).add_keywords()
+    assert turn(store, model).complete
+    assert index.search("record", 3, mode="keyword")
+
+
+def test_an_index_that_could_not_be_built(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch to a large table without it is refused: searches would compare all vectors."""
+    records = [Record(f"r{n}", f"the text of record {n}") for n in range(1_050)]
+    with PgVectorStore(database, table="docs") as store, psycopg.connect(database) as filling:
+        Index(store, Hashing()).ingest(records)
+        reembed(store, Other(), build_indexes=False)
+        build = OpenTable.build_indexes
+
+        def built(table: OpenTable) -> None:
+            filling.execute("LOCK TABLE docs_next IN ROW EXCLUSIVE MODE")  # as another re-embedding that catches up
+            build(table)
+            filling.rollback()
+
+        monkeypatch.setattr(OpenTable, "build_indexes", built)
+        with (
+            pytest.warns(StoreWarning, match="indexes of public.docs_next were not built"),
+            pytest.raises(StoreUnavailable, match="which could not be built for table public.docs_next"),
+        ):
+            switch(store, Other())
+        monkeypatch.setattr(OpenTable, "build_indexes", build)
+        assert switch(store, Other()).complete
 
 
 def test_settings_of_the_table(store: PgVectorStore, execute: Execute) -> None:
@@ -214,7 +258,7 @@ def test_only_changes_are_compared_while_writers_wait(
 def test_changes_that_triggers_do_not_describe(
     store: PgVectorStore, execute: Execute, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """All records are compared again."""
+    """All records are compared again, while others can write."""
     compared = Compared(monkeypatch)
     reembed(store, Other())
     changes = change.split(";")
@@ -223,8 +267,9 @@ def test_changes_that_triggers_do_not_describe(
         while report.stage == "switching" and changes:
             execute(changes.pop(0))
 
-    switch(store, Other(), on_progress=tell)
-    assert compared.pages[Held] > 0
+    assert switch(store, Other(), on_progress=tell).complete
+    assert changes == []
+    assert compared.pages[Held] == 0
     assert set(Contents(store).record_ids()) == (
         set() if "TRUNCATE" in change else {each.id for each in RECORDS} - {"r003"}
     )
