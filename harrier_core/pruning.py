@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from harrier_core.errors import SettingError
 from harrier_core.filters import parse
 from harrier_core.records import Metadata
-from harrier_core.store import IngestStore
+from harrier_core.store import IngestStore, Write
 
 Gone = Callable[[str, Metadata], bool]
 Unseen = Callable[[Iterable[str]], Sequence[str]]
@@ -46,13 +47,23 @@ def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[st
             f"prune=True, but records had no id, {len(nameless)} in all, the first of them {nameless[0]}; nothing "
             f"was removed, because they may stand for any record: fix them, and try again"
         )
-    where = parse(pruning.where)
     gone = unseen(store.record_ids())
-    deleted = 0
-    for begin in range(0, len(gone), _AT_ONCE):
-        ids = gone[begin : begin + _AT_ONCE]
-        if pruning != Pruning():
-            found = {each.chunk.record_id: each.chunk.metadata for each in store.read(ids, where)}
-            ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
-        deleted += store.delete(ids) if ids else 0
-    return deleted
+    remove = store.delete if pruning == Pruning() else partial(_remove_some, store, pruning)
+    return sum(remove(gone[begin : begin + _AT_ONCE]) for begin in range(0, len(gone), _AT_ONCE))
+
+
+def _remove_some(store: IngestStore, pruning: Pruning, record_ids: Sequence[str]) -> int:
+    """Remove those of the records that the pruning applies to, unless someone changes them meanwhile.
+
+    Then they may belong to another source, or be there again: `gone` may take long.
+    """
+    import numpy as np
+
+    known = store.known(record_ids)
+    found = {each.chunk.record_id: each.chunk.metadata for each in store.read(record_ids, parse(pruning.where))}
+    ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
+    read = {id_: known[id_] for id_ in ids if id_ in known}
+    if not read:
+        return 0
+    nothing = Write(dict.fromkeys(read, 0), [], np.empty((0, 0), np.float32), [], read)
+    return store.write(nothing).deleted
