@@ -31,6 +31,10 @@ class SourceChanged(Exception):
     """The source no longer matches its declaration: none of it can be read until someone fixes that."""
 
 
+class SourceRenamed(SourceChanged):
+    """The source has another name by now, and its old one may be that of another table."""
+
+
 class Unreadable(StoreError):
     """Rows whose text or metadata cannot be computed; it does not say which."""
 
@@ -110,14 +114,18 @@ def of_source(
     def run(connection: Connection[Any]) -> T:
         try:
             with _as_declarer(connection, declaration, read_only=read_only):
-                return action(connection)
+                result = action(connection)
+                _refuse_renamed(connection, declaration.source)
+                return result
         except _StandbyError:
             raise
         except errors.Error as error:
-            if _class(error) in _OF_A_ROW:  # its own message may quote a value
-                raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
             if error.sqlstate is None or _class(error) in _OF_NONE:
                 raise
+            with pinned(connection):
+                _refuse_renamed(connection, declaration.source)
+            if _class(error) in _OF_A_ROW:  # its own message may quote a value
+                raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
             if reason := _cannot_be_planned(connection, declaration):
                 raise SourceChanged(f"its source cannot be read: {reason}; fix that, or declare it again") from None
             if not read_only:  # then it had another cause
@@ -143,6 +151,19 @@ def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_
                 f"{connection.info.user}, or run the worker as {declaration.owner}"
             ) from None
         yield
+
+
+def _refuse_renamed(connection: Connection[Any], source: Source) -> None:
+    """Raise SourceRenamed if the source no longer has the name by which it was read.
+
+    What was read under that name is locked until the transaction ends, so no one can rename it before this check.
+    """
+    query = (
+        "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE c.oid = %s AND n.nspname = %s AND c.relname = %s"
+    )
+    if connection.execute(query, [source.oid, source.schema, source.table]).rowcount == 0:
+        raise SourceRenamed(f"its source {source} was renamed or dropped")
 
 
 def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) -> str | None:
