@@ -25,13 +25,22 @@ FAMILY = """
         SELECT {} UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN family AS f ON i.inhparent = f.oid
     )"""
 
-# For the family: all members, their owners, and those in which not all four triggers would fire.
+# For the family: all members, their owners, those in which not all four triggers would fire, and a digest of when their
+# triggers and their places in the family were last changed. A trigger that was off for a moment, or a partition that
+# was out of the family, may have missed changes; only this tells. (A rescan after a restore is all that it costs.)
 _FAMILY_FACTS = """
     SELECT coalesce(jsonb_agg(c.oid::bigint ORDER BY c.oid), '[]') AS members, array_agg(c.relowner) AS owners,
         coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname) ORDER BY n.nspname, c.relname) FILTER (WHERE 4 > (
             SELECT count(*) FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled IN ('O', 'A')
             AND g.tgfoid = to_regprocedure(format('harrier_sync.note_%s()', t.id))
-        )), '[]') AS unnoticed
+        )), '[]') AS unnoticed,
+        encode(sha256(convert_to(coalesce(string_agg(concat_ws(' ', c.oid, (
+            SELECT string_agg(concat_ws(' ', g.oid, g.xmin), ' ' ORDER BY g.oid) FROM pg_trigger AS g
+            WHERE g.tgrelid = c.oid AND g.tgfoid = to_regprocedure(format('harrier_sync.note_%s()', t.id))
+        ), (
+            SELECT string_agg(concat_ws(' ', i.inhparent, i.xmin), ' ' ORDER BY i.inhparent) FROM pg_inherits AS i
+            WHERE i.inhrelid = c.oid
+        )), ',' ORDER BY c.oid), ''), 'UTF8')), 'hex') AS noticing
     FROM family JOIN pg_class AS c ON c.oid = family.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p')"""
 
@@ -46,7 +55,7 @@ _ALL = """
         obj_description(q.oid, 'pg_class') AS declared,
         o.rolname::text AS owner, o.rolsuper AS by_superuser, o.rolname = session_user AS by_us,
         {strangers} AS strangers,
-        ({columns}) AS columns, f.members AS family, f.unnoticed, ({key}) AS key,
+        ({columns}) AS columns, f.members AS family, f.unnoticed, f.noticing, ({key}) AS key,
         sc.relrowsecurity AND NOT tc.relrowsecurity AS exposed,
         CASE WHEN sc.oid IS NOT NULL THEN ARRAY[sn.nspname, sc.relname] END AS source_name,
         CASE WHEN tc.oid IS NOT NULL THEN ARRAY[tn.nspname, tc.relname] END AS target_name
@@ -74,6 +83,7 @@ class Seen(TypedDict):
 
     columns: Columns  # those from which its texts and metadata are made
     family: list[int]  # itself and its partitions
+    noticing: str  # a digest of when the triggers and the partitions were changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class Facts:
     columns: Columns
     family: list[int]
     unnoticed: list[list[str]]  # members of the family whose changes no triggers record
+    noticing: str  # a digest of when the triggers and the partitions were changed
     key: list[str]  # the columns of the source's primary key
     exposed: bool  # the source has row-level security, and the chunks have none
     strangers: list[str]  # roles other than this one that own a part of it, and are not superusers
@@ -115,7 +126,7 @@ class Declaration:
     @property
     def now(self) -> Seen:
         """The current state, to be compared with `seen`."""
-        return {"columns": self.facts.columns, "family": self.facts.family}
+        return {"columns": self.facts.columns, "family": self.facts.family, "noticing": self.facts.noticing}
 
     def settings(self, *, read_only: bool) -> dict[str, str]:
         """Return the settings of a transaction that reads the source: it sees all rows, or fails."""
@@ -182,6 +193,7 @@ def _declaration(
     columns: Columns | None,
     family: list[int],
     unnoticed: list[list[str]],
+    noticing: str,
     key: list[str],
     exposed: bool | None,
     strangers: list[str],
@@ -218,7 +230,7 @@ def _declaration(
         state=state,
         reason=reason,
         seen=seen,
-        facts=Facts(found.needed(columns or {}), family, unnoticed, key, bool(exposed), strangers),
+        facts=Facts(found.needed(columns or {}), family, unnoticed, noticing, key, bool(exposed), strangers),
     )
 
 
@@ -247,5 +259,8 @@ def to_json(
 
 
 def seen_first(source: Source, columns: Columns, family: Sequence[int]) -> Mapping[str, Any]:
-    """Return the state of a newly declared source, whose rows are all to be read for the first time."""
+    """Return the state of a newly declared source, whose rows are all to be read for the first time.
+
+    It does not have triggers yet. The first look completes the state, and adds no scan to those that are yet to begin.
+    """
     return {"columns": source.needed(columns), "family": sorted(family)}
