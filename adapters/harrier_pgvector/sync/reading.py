@@ -181,12 +181,16 @@ def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) ->
 
 
 def check(connection: Connection[Any], source: Source) -> None:
-    """Raise unless the source has the columns that were declared; the triggers check the same."""
+    """Raise unless the source has the columns that were declared; the triggers check the same.
+
+    Earlier declarations have types with modifiers, as have their queues.
+    """
     needed = [(column.name, column.type) for column in source.key.columns] + [(name, None) for name in source.watched]
     query = (
         "SELECT name FROM unnest(%s::text[], %s::text[]) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM "
         "pg_attribute AS a WHERE a.attrelid = %s AND a.attname = needed.name AND NOT a.attisdropped "
-        "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type)))"
+        "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type) AND needed.type IN ("
+        "format_type(a.atttypid, NULL), format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod))))"
     )
     names, types = zip(*needed, strict=True)
     if missing := connection.execute(query, [list(names), list(types), source.oid]).fetchall():

@@ -45,9 +45,10 @@ _FIND = """
             AND c.relname = substr(%(name)s, length(split_part(%(name)s, '.', 1)) + 2))
     ORDER BY c.relname = %(name)s DESC, array_position(%(schemas)s::text[], n.nspname::text)"""
 
-# A key's column by its position in the primary key, from 0.
+# A key's column by its position in the primary key, from 0. Types are without modifiers, because those may be changed: a
+# queue with shorter keys would make the application's writes fail, or round them. (For char(n) this gives bpchar.)
 _COLUMNS = """
-    SELECT a.attname, format_type(a.atttypid, a.atttypmod),
+    SELECT a.attname, format_type(a.atttypid, -1),
         format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), t.typtype = 'e', a.attgenerated = 'v',
         (SELECT p FROM array_position(i.indkey::int2[], a.attnum) AS p WHERE p < i.indnkeyatts),
         CASE WHEN l.oid IS NOT NULL THEN format('%%I.%%I', ln.nspname, l.collname) END,
@@ -71,7 +72,7 @@ class KeyColumn:
     """A column of the primary key, as described in SQL."""
 
     name: str
-    type: str  # as SQL, qualified unless it is one of Postgres's own types
+    type: str  # as SQL, qualified unless it is one of Postgres's own types, and without a modifier such as a length
     as_text: str  # its value as text, the same in every session, for the expression {0}
     collation: str | None = None  # as SQL
 
