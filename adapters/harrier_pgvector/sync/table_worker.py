@@ -131,9 +131,12 @@ class TableWorker:
         store, queue = self._target.open(declaration), self._queue
         if self._has_changed():
             look_again(self._connections, declaration)
-        batch = self._leasing.claim(queue, self._throughput.batch_size)
+        most = self._throughput.batch_size
+        batch = self._leasing.claim(queue, most)
         if batch.leases:
             self._embed(declaration, store, queue, batch)
+            if len(batch.leases) < most:  # otherwise a trickle of changes would put off all scans
+                scan(self._connections, declaration, queue)
             return True
         if scan(self._connections, declaration, queue):
             return True

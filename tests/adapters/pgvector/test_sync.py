@@ -543,6 +543,32 @@ class TestManyTables:
         [[indexes]] = execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'chunks' AND indexdef LIKE '%hnsw%'")
         assert indexes == 1
 
+    @pytest.mark.parametrize("kind", ["a back-fill", "a truncation"])
+    @pytest.mark.usefixtures("articles")
+    def test_a_trickle_of_changes_does_not_stop_scans(
+        self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        """A worker that always finds a change, but never a full batch, goes on with its scans."""
+        monkeypatch.setattr("harrier_pgvector.sync.worker._LANES", 1)
+        stored: list[set[str]] = []
+
+        class Trickle(Hashing):
+            def submit_documents(self, texts_: Iterable[str]) -> Future[Encoded]:
+                stored.append(set(texts(execute)))
+                if len(stored) < 20:
+                    execute("INSERT INTO articles VALUES (%s, 'new')", [100 + len(stored)])
+                return super().submit_documents(texts_)
+
+        declare(database)
+        if kind == "a truncation":
+            drain(database)
+            execute("TRUNCATE articles")
+        execute("INSERT INTO articles VALUES (100, 'new')")
+        drain(database, Trickle())
+        assert len(stored) >= 20
+        assert ({"1", "2", "3"} <= stored[10]) is (kind == "a back-fill")
+        assert len(texts(execute)) == (23 if kind == "a back-fill" else 20)
+
     def test_indexed_when_it_has_grown(self, database: str, execute: Execute) -> None:
         """A worker builds the index once the table has enough rows."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
