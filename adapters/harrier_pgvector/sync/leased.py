@@ -43,7 +43,7 @@ class LeasedStore:
 
     def write(self, write: Write) -> Written:
         """Write records and take their rows out of the queue, in one transaction."""
-        written = run(self._connections, lambda connection: self._write(connection, write))
+        written = run(self._connections, lambda connection: self._write(connection, write), limited=False)
         self.outcomes.update(dict.fromkeys(_finished(write, written), DONE) | dict.fromkeys(written.lost, LOST))
         return written
 

@@ -13,7 +13,7 @@ from harrier_core.records import Record
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync.batch import Lease
 from harrier_pgvector.sync.declaration import Declaration
-from harrier_pgvector.sync.session import configure, pinned
+from harrier_pgvector.sync.session import configure, pinned, unlimited
 from harrier_pgvector.sync.source import Source
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_
         if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
             raise _StandbyError("the server is a standby, which may lag behind")
         try:
-            configure(connection, declaration.settings(read_only=read_only))
+            configure(connection, unlimited(connection) | declaration.settings(read_only=read_only))
         except errors.InsufficientPrivilege:
             raise StoreUnsuitable(
                 f"role {declaration.owner} declared {declaration.name}, and its source is read with the rights of that "

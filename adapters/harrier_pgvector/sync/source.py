@@ -45,8 +45,8 @@ _FIND = """
             AND c.relname = substr(%(name)s, length(split_part(%(name)s, '.', 1)) + 2))
     ORDER BY c.relname = %(name)s DESC, array_position(%(schemas)s::text[], n.nspname::text)"""
 
-# A key's column by its position in the primary key, from 0. Types are without modifiers, because those may be changed: a
-# queue with shorter keys would make the application's writes fail, or round them. (For char(n) this gives bpchar.)
+# A key's column by its position in the primary key, from 0. Types are without modifiers, because those may be changed:
+# a queue with shorter keys would make the application's writes fail, or round them. (For char(n) this gives bpchar.)
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, -1),
         format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), t.typtype = 'e', a.attgenerated = 'v',

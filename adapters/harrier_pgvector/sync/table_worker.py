@@ -65,6 +65,11 @@ class TableWorker:
         return self._health.trouble
 
     @property
+    def is_failing(self) -> bool:
+        """Whether the last steps ended with errors that no row causes."""
+        return self._health.is_failing
+
+    @property
     def lasting_error(self) -> str | None:
         """The error that only this worker knows of, if it lasts."""
         return self._health.lasting_error

@@ -75,8 +75,8 @@ class Tables:
         tables = self._refresh(now=not self._workers)
         if not tables:
             return []
-        # A table in trouble reports through its own steps, when they run; it must not delay the others.
-        asked = [each.declaration.number for each in tables if not each.trouble]
+        # A failing table reports through its own steps, when they run; it must not delay the others.
+        asked = [each.declaration.number for each in tables if not each.is_failing]
         try:
             found = self._connections.run(lambda connection: due(connection, asked))
         except StoreUnavailable:
