@@ -977,7 +977,7 @@ class TestOperation:
         for statement in said.split(";\n\n"):  # it is the SQL that does it
             execute(statement)
         execute("INSERT INTO articles VALUES (4, 'new')")
-        assert sorted(drain(database)) == ["new", "title 1", "title 2", "title 3"]
+        assert set(drain(database)) == {"new", "title 1", "title 2", "title 3"}
 
     @pytest.mark.usefixtures("articles")
     def test_dry_run_on_tables_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:
