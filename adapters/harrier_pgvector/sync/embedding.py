@@ -115,7 +115,7 @@ class Embedding:
         def take_out(connection: Connection[Any]) -> set[str]:
             if without_text:
                 catalog.lock_chunks(connection, self._declaration.target)
-            held = self._queue.hold(connection, self._batch.token, rest)
+            held = {each for each, same in self._queue.hold(connection, self._batch.token, rest).items() if same}
             if gone := sorted(held & without_text):
                 self._store.delete_on(connection, gone)
             catalog.refuse_renamed(connection, self._declaration.number, self._declaration.target)

@@ -397,7 +397,7 @@ class TestRowsThatCannotBeEmbedded:
 
 
 class TestLeases:
-    """A worker that lost its lease, or whose row changed in the meantime, writes nothing."""
+    """A worker that lost its lease writes nothing; a row that changed in the meantime stays in the queue."""
 
     @pytest.mark.usefixtures("articles")
     def test_changed_while_it_was_encoded(self, database: str, execute: Execute) -> None:
@@ -414,6 +414,33 @@ class TestLeases:
         encoded = drain(database, Meddling())
         assert encoded[-1] == "title 1\n\nnewer"
         assert texts(execute) == {"1": ["title 1\n\nnewer"], "3": ["title 3\n\nbody 3"]}
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_row_that_always_changes_while_it_is_encoded(self, database: str, execute: Execute) -> None:
+        """Each of its texts that was read is written, so it is one pass behind, and no further."""
+        seen: list[int] = []
+
+        class Meddling(Hashing):
+            def submit_documents(self, texts_: Iterable[str]) -> Future[Encoded]:
+                given = list(texts_)
+                if any(each.startswith("version") for each in given) and len(seen) < 20:
+                    [stored] = texts(execute)["1"]
+                    seen.append(int(float(stored.split()[1])))
+                    execute("UPDATE articles SET body = %s WHERE id = 1", [f"version {len(seen)}"])
+                    while execute("SELECT 1 FROM harrier_sync.changes_1"):  # until the other lane has noted it
+                        pass
+                return super().submit_documents(given)
+
+        execute("UPDATE articles SET body = 'version 0' WHERE id = 1")
+        sync = declare(database, text="body")
+        drain(database)
+        execute("UPDATE articles SET body = 'version 0.5' WHERE id = 1")
+        drain(database, Meddling())
+        assert len(seen) == 20
+        assert seen == sorted(seen)
+        assert seen[-1] >= 10
+        assert texts(execute)["1"] == ["version 20"]
+        assert (sync.status().left, sync.status().failed) == (0, 0)
 
     @pytest.mark.usefixtures("articles")
     def test_an_expired_lease(self, database: str, execute: Execute) -> None:
