@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
@@ -11,7 +12,6 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from harrier_core import Chunking
-from harrier_core.errors import StoreUnsuitable
 from harrier_pgvector.sync.catalog import is_there
 from harrier_pgvector.sync.session import WRITTEN
 from harrier_pgvector.sync.source import COLUMNS_OF, Columns, Key, KeyColumn, Source
@@ -169,12 +169,44 @@ class Declaration:
         refuse_strangers(f"the content of {self.name}", self.facts.strangers, trust)
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A declared table whose declaration is missing or unreadable. The others continue."""
+
+    number: int
+    source: str
+    name: str  # that of the table of its chunks
+    state: State  # as it is stored
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, and what to do."""
+        return (
+            f"harrier_sync.queue_{self.number} or the comment on it, which keeps the declaration, is missing or cannot "
+            "be read; restore it, or remove the row from harrier_sync.tables and declare it again"
+        )
+
+
 def declarations(connection: Connection[Any], trust: Collection[str]) -> list[Declaration]:
     """Return all declarations of this database, in a pinned transaction of the caller's."""
+    return [each for each in declarations_and_lost(connection, trust) if isinstance(each, Declaration)]
+
+
+def declarations_and_lost(connection: Connection[Any], trust: Collection[str]) -> list[Declaration | Lost]:
+    """Return all declarations of this database, and tables that have lost theirs, in a pinned transaction."""
     if not is_there(connection, trust):
         return []
     with connection.cursor(row_factory=dict_row) as cursor:
-        return [_declaration(**row) for row in cursor.execute(_ALL).fetchall()]
+        return [_declaration_or_lost(row) for row in cursor.execute(_ALL).fetchall()]
+
+
+def _declaration_or_lost(row: dict[str, Any]) -> Declaration | Lost:
+    if row["declared"] is not None and row["owner"] is not None:
+        with suppress(ValueError, KeyError, TypeError):
+            return _declaration(**row)
+    names = (row["source_name"] or [], row["target_name"] or [f"number {row['number']}"])
+    source, target = (".".join(each) for each in names)
+    return Lost(row["number"], source, target, row["state"])
 
 
 def _declaration(
@@ -183,8 +215,8 @@ def _declaration(
     source: int,
     source_name: list[str] | None,
     target_name: list[str] | None,
-    declared: str | None,
-    owner: str | None,
+    declared: str,
+    owner: str,
     by_superuser: bool,
     by_us: bool,
     state: State,
@@ -199,11 +231,6 @@ def _declaration(
     strangers: list[str],
 ) -> Declaration:
     """Return a declaration from its row. A dropped table is called by the name that it had."""
-    if declared is None or owner is None:
-        raise StoreUnsuitable(
-            f"harrier_sync.queue_{number} or the comment on it, which keeps the declaration, is missing; restore it, "
-            "or remove the row from harrier_sync.tables and declare it again"
-        )
     said = json.loads(declared)
     schema, table = source_name or said["source"]
     found = Source(

@@ -19,7 +19,7 @@ from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync import catalog
-from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
+from harrier_pgvector.sync.declaration import FAMILY, Declaration, Lost, declarations_and_lost, seen_first, to_json
 from harrier_pgvector.sync.objects import Objects, drop_noticing, drop_view, view_of
 from harrier_pgvector.sync.session import PATH, configure, pinned
 from harrier_pgvector.sync.source import COLUMNS_OF, Path, Source, find
@@ -242,7 +242,10 @@ class Declaring:
 
 def declared(connection: Connection[Any], target: tuple[str, str], trust: Collection[str]) -> Declaration | None:
     """Return the declaration of a table of chunks, in a pinned transaction of the caller's."""
-    found = next((each for each in declarations(connection, trust) if each.target == target), None)
+    name = ".".join(target)
+    found = next((each for each in declarations_and_lost(connection, trust) if each.name == name), None)
+    if isinstance(found, Lost):
+        raise StoreUnsuitable(found.reason)
     if found is not None:
         found.refuse_strangers(trust)
     return found
