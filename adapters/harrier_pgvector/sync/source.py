@@ -35,7 +35,7 @@ _PAIRS = 50  # per function call: Postgres allows a hundred arguments
 _PATH = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_schemas(true)"
 
 _FIND = """
-    SELECT c.oid, n.nspname, c.relname, c.relkind, ARRAY(
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, ARRAY(
         SELECT r.rolname::text FROM pg_roles AS r WHERE r.oid = c.relowner AND NOT r.rolsuper
         AND r.rolname <> session_user
     )
@@ -210,9 +210,10 @@ def find(
     found = connection.execute(_FIND, {"name": name, "schemas": path.schemas}).fetchone()
     if found is None:
         raise SettingError(f"there is no table {name!r} in this database, as TABLE or SCHEMA.TABLE")
-    oid, schema, table, kind, strangers = found
+    oid, schema, table, kind, persistence, strangers = found
     if kind not in ("r", "p"):
         raise SettingError(f"{schema}.{table} is not an ordinary table; changes in it cannot be detected")
+    refuse_unlogged(f"{schema}.{table}", persistence)
     refuse_strangers(f"table {schema}.{table}", strangers, trust)
     columns = connection.execute(_COLUMNS, [oid]).fetchall()
     names = [column[0] for column in columns]
@@ -227,6 +228,15 @@ def find(
     return Source(
         oid, schema, table, key, expression, tuple(metadata), tuple(name for name in names if name in watched)
     )
+
+
+def refuse_unlogged(table: str, persistence: str) -> None:
+    """Raise an error unless a table survives a crash, given its pg_class.relpersistence."""
+    if persistence != "p":
+        raise SettingError(
+            f"{table} is UNLOGGED or temporary: a crash of the server empties it unnoticed, and its chunks would stay; "
+            f"run ALTER TABLE {table} SET LOGGED, or use another table"
+        )
 
 
 @dataclass(frozen=True, slots=True)

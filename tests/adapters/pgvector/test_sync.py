@@ -50,6 +50,9 @@ def texts(execute: Execute, table: str = "chunks") -> dict[str, list[str]]:
     return found
 
 
+_PLAIN = "CREATE TABLE articles (id int PRIMARY KEY, title text)"
+
+
 class TestChanges:
     """Relevant changes of every kind are applied, and irrelevant ones cause no work."""
 
@@ -272,6 +275,8 @@ class TestKeys:
             ("CREATE TABLE articles (id int, title text)", "no primary key"),
             ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one textual form"),
             ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "not an ordinary table"),
+            (f"{_PLAIN}; ALTER TABLE articles SET UNLOGGED", "run ALTER TABLE .* SET LOGGED"),
+            (f"{_PLAIN}; CREATE UNLOGGED TABLE part () INHERITS (articles)", "public.part is UNLOGGED"),
             ("SELECT 1", "no table 'articles'"),
         ],
     )
