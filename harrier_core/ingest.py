@@ -121,11 +121,15 @@ class Ingest:
             if planned.chunks:
                 refuse_at_end()
                 finishing.add(planned, arrived.vectors)
-            if self._stopped.is_set():
-                finishing.stop()
-                raise CancelledError("the ingest was stopped")
+            self._refuse_stopped(finishing)
             self._wait(finishing, _UNDER_WAY - 1)
         self._wait(finishing, 0)
+        self._refuse_stopped(finishing)  # a wait ends early, and what was dropped must not be pruned
+
+    def _refuse_stopped(self, finishing: Finishing) -> None:
+        if self._stopped.is_set():
+            finishing.stop()
+            raise CancelledError("the ingest was stopped")
 
     @property
     def seen(self) -> Seen:

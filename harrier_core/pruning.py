@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from harrier_core.errors import SettingError, WrongSpace
 from harrier_core.filters import Condition, parse
 from harrier_core.records import Chunk, Metadata
-from harrier_core.store import IngestStore
+from harrier_core.store import IngestStore, Write
 
 Gone = Callable[[str, Metadata], bool]
 Unseen = Callable[[Iterable[str]], Sequence[str]]
@@ -50,16 +51,26 @@ def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[st
             f"prune=True, but records had no id, {len(nameless)} in all, the first of them {nameless[0]}; nothing "
             f"was removed, because they may stand for any record: fix them, and try again"
         )
-    where = parse(pruning.where)
     gone = unseen(store.record_ids())
-    deleted = 0
-    for begin in range(0, len(gone), _AT_ONCE):
-        ids = gone[begin : begin + _AT_ONCE]
-        if pruning != Pruning():
-            found = read_records(store, ids, where, lambda chunk: chunk.metadata)
-            ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
-        deleted += store.delete(ids) if ids else 0
-    return deleted
+    remove = store.delete if pruning == Pruning() else partial(_remove_some, store, pruning)
+    return sum(remove(gone[begin : begin + _AT_ONCE]) for begin in range(0, len(gone), _AT_ONCE))
+
+
+def _remove_some(store: IngestStore, pruning: Pruning, record_ids: Sequence[str]) -> int:
+    """Remove those of the records that the pruning applies to, unless someone changes them meanwhile.
+
+    Then they may belong to another source, or be there again: `gone` may take long.
+    """
+    import numpy as np
+
+    known = store.known(record_ids)
+    found = read_records(store, record_ids, parse(pruning.where), lambda chunk: chunk.metadata)
+    ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
+    read = {id_: known[id_] for id_ in ids if id_ in known}
+    if not read:
+        return 0
+    nothing = Write(dict.fromkeys(read, 0), [], np.empty((0, 0), np.float32), [], read)
+    return store.write(nothing).deleted
 
 
 def read_records(

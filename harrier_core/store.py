@@ -31,7 +31,7 @@ class Write:
     """The changes to some records, all at once.
 
     Afterwards a record has the first `sizes` of its chunks, numbered from 0: those in `encoded` with these vectors,
-    those in `described` with the vectors that they have, and the others as they are.
+    those in `described` with the vectors that they have, and the others as they are. A size of 0 removes the record.
     """
 
     sizes: Mapping[str, int]

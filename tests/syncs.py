@@ -1,13 +1,17 @@
-"""Helpers for tests of the live sync: declared tables that are closed after a test, and an application."""
+"""Helpers for tests of the live sync: declared tables that are closed after a test, workers, and an application."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from harrier_pgvector.sync import TableSync
+from harrier_pgvector.sync import SyncWorker, TableSync
+from ingesting import Hashing
 
 Execute = Callable[..., list[Any]]
 
@@ -37,3 +41,24 @@ def execute(database: str) -> Iterator[Execute]:
             return cursor.fetchall() if cursor.description else []
 
         yield run
+
+
+@contextmanager
+def running(database: str, encoder: Any = None, **options: Any) -> Iterator[SyncWorker]:
+    """Run a worker until the block ends."""
+    worker = SyncWorker(database, encoder or Hashing(), **{"poll": 0.2, **options})
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        thread.join(60)
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    """Wait until a condition is met, or fail after a minute."""
+    until = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < until
+        time.sleep(0.05)

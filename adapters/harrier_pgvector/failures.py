@@ -22,6 +22,17 @@ _DATA = "22"  # errors about values, which the message quotes: from generated co
 UNTRANSLATABLE = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire)
 
 
+class Refused(StoreError):
+    """An error that Postgres reports about a statement, with its SQLSTATE."""
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message, state)  # args rebuild the error after pickling
+        self.state = state
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def is_lost(error: Exception, *, sound: bool) -> bool:
     """Return whether the session is lost; errors that the driver raises on a sound connection do not count."""
     state = getattr(error, "sqlstate", None)
@@ -50,7 +61,7 @@ def translate(error: Exception, *, sound: bool = False) -> NoReturn:
         ) from None
     if is_transient(error, sound=sound):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None
-    raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None
+    raise Refused(f"Postgres refused ({state or type(error).__name__}): {said}", state or "") from None
 
 
 def message(error: Exception) -> str:

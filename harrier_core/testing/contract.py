@@ -577,6 +577,23 @@ class StoreContract(InAPlace, FindingContract):
         with pytest.raises(FilterError):
             index.ingest([BREAD], prune=Pruning({"$nor": []}))
 
+    def test_prune_leaves_what_was_changed_meanwhile(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """A record that another ingest describes again while `gone` is asked no longer meets the condition."""
+        index.ingest(RECORDS)
+        other = Index(new_store(), encoder)
+        moved = replace(RIVER, metadata={"topic": "water"})
+
+        def gone(id_: str, _: object) -> bool:
+            if id_ == "river":
+                assert other.ingest([moved]).written == 1
+            return True
+
+        pruning = Pruning({"topic": {"$in": ["health", "earth"]}}, gone)
+        assert index.ingest([BREAD], prune=pruning).deleted == 1
+        assert {each.chunk.record_id: each.chunk.metadata for each in index.read()} == {
+            "bread": BREAD.metadata, "river": moved.metadata
+        }  # fmt: skip
+
     def test_clear(self, index: Index) -> None:
         """All records are removed; if there is no place, none is made."""
         assert index.clear() == index.delete(["bread"]) == 0

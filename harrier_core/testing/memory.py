@@ -123,6 +123,8 @@ class MemoryStore:
                 own[chunk.number] = chunk, own[chunk.number][1]
             for record_id, number in split.stale:
                 del self._records[record_id][number]
+                if not self._records[record_id]:
+                    del self._records[record_id]
         return Written(len(split.stale), split.changed)
 
     def delete(self, record_ids: Sequence[str]) -> int:

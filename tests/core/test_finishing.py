@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from langchain_core.stores import InMemoryByteStore
 from harrier_core import Chunking, DeviceFull, Encoded, Encoder, Index, IngestReport, InputError, Record
 from harrier_core.decoder import Decoder
 from harrier_core.errors import NotText, Problem
+from harrier_core.ingest import Ingest
 from harrier_core.pacing import Pace, parts
 from harrier_core.planning import Portions, plan
 from harrier_core.records import Chunk
@@ -164,6 +165,36 @@ def test_progress_of_a_slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = [each.tokens for each in seen]
     assert tokens == sorted(tokens)
     assert tokens[-1] == report.tokens > 0
+
+
+class Blocked(Slow):
+    """An embedder whose passes end when that is allowed."""
+
+    def __init__(self) -> None:
+        super().__init__(10**9)
+        self.allowed = threading.Event()
+
+    def _answer(self, texts: list[str], answer: Future[Encoded]) -> None:
+        self.allowed.wait(60)
+        super()._answer(texts, answer)
+
+
+def test_a_stopped_ingest_removes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It raises CancelledError even if it is stopped while it waits for its last window."""
+    monkeypatch.setattr("harrier_core.ingest._TELL", 0.05)
+    store, encoder = MemoryStore(), Blocked()
+    Index(store, Hashing()).ingest([Record("old", "old")])
+
+    def stop(_: IngestReport) -> None:
+        ingest.stop()
+        encoder.allowed.set()
+
+    ingest = Ingest(encoder, on_progress=stop)
+    records = [Record(f"r{number}", f"{number} " + "x" * 3_000) for number in range(500)]
+    opened = store.open(encoder.space)
+    with pytest.raises(CancelledError, match="the ingest was stopped"):
+        ingest.run(opened, records, prune=True, build_indexes=True)
+    assert "old" in set(opened.record_ids())
 
 
 # -- records that take long

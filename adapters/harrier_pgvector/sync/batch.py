@@ -24,7 +24,7 @@ class Fate(Enum):
 
     DONE = "its chunks are those of its text"
     NO_TEXT = "it has no text, or was deleted; its chunks were deleted"
-    LOST = "it was changed meanwhile, or its lease expired"
+    LOST = "it was changed meanwhile, and stays in the queue, or its lease expired"
     FAILED = "it cannot be embedded"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
@@ -11,7 +12,6 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from harrier_core import Chunking
-from harrier_core.errors import StoreUnsuitable
 from harrier_pgvector.sync.catalog import is_there
 from harrier_pgvector.sync.session import WRITTEN
 from harrier_pgvector.sync.source import COLUMNS_OF, Columns, Key, KeyColumn, Source
@@ -25,13 +25,22 @@ FAMILY = """
         SELECT {} UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN family AS f ON i.inhparent = f.oid
     )"""
 
-# For the family: all members, their owners, and those in which not all four triggers would fire.
+# For the family: all members, their owners, those in which not all four triggers would fire, and a digest of when their
+# triggers and their places in the family were last changed. A trigger that was off for a moment, or a partition that
+# was out of the family, may have missed changes; only this tells. (A rescan after a restore is all that it costs.)
 _FAMILY_FACTS = """
     SELECT coalesce(jsonb_agg(c.oid::bigint ORDER BY c.oid), '[]') AS members, array_agg(c.relowner) AS owners,
         coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname) ORDER BY n.nspname, c.relname) FILTER (WHERE 4 > (
             SELECT count(*) FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled IN ('O', 'A')
             AND g.tgfoid = to_regprocedure(format('harrier_sync.note_%s()', t.id))
-        )), '[]') AS unnoticed
+        )), '[]') AS unnoticed,
+        encode(sha256(convert_to(coalesce(string_agg(concat_ws(' ', c.oid, (
+            SELECT string_agg(concat_ws(' ', g.oid, g.xmin), ' ' ORDER BY g.oid) FROM pg_trigger AS g
+            WHERE g.tgrelid = c.oid AND g.tgfoid = to_regprocedure(format('harrier_sync.note_%s()', t.id))
+        ), (
+            SELECT string_agg(concat_ws(' ', i.inhparent, i.xmin), ' ' ORDER BY i.inhparent) FROM pg_inherits AS i
+            WHERE i.inhrelid = c.oid
+        )), ',' ORDER BY c.oid), ''), 'UTF8')), 'hex') AS noticing
     FROM family JOIN pg_class AS c ON c.oid = family.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p')"""
 
@@ -46,7 +55,7 @@ _ALL = """
         obj_description(q.oid, 'pg_class') AS declared,
         o.rolname::text AS owner, o.rolsuper AS by_superuser, o.rolname = session_user AS by_us,
         {strangers} AS strangers,
-        ({columns}) AS columns, f.members AS family, f.unnoticed, ({key}) AS key,
+        ({columns}) AS columns, f.members AS family, f.unnoticed, f.noticing, ({key}) AS key,
         sc.relrowsecurity AND NOT tc.relrowsecurity AS exposed,
         CASE WHEN sc.oid IS NOT NULL THEN ARRAY[sn.nspname, sc.relname] END AS source_name,
         CASE WHEN tc.oid IS NOT NULL THEN ARRAY[tn.nspname, tc.relname] END AS target_name
@@ -74,6 +83,7 @@ class Seen(TypedDict):
 
     columns: Columns  # those from which its texts and metadata are made
     family: list[int]  # itself and its partitions
+    noticing: str  # a digest of when the triggers and the partitions were changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class Facts:
     columns: Columns
     family: list[int]
     unnoticed: list[list[str]]  # members of the family whose changes no triggers record
+    noticing: str  # a digest of when the triggers and the partitions were changed
     key: list[str]  # the columns of the source's primary key
     exposed: bool  # the source has row-level security, and the chunks have none
     strangers: list[str]  # roles other than this one that own a part of it, and are not superusers
@@ -115,7 +126,7 @@ class Declaration:
     @property
     def now(self) -> Seen:
         """The current state, to be compared with `seen`."""
-        return {"columns": self.facts.columns, "family": self.facts.family}
+        return {"columns": self.facts.columns, "family": self.facts.family, "noticing": self.facts.noticing}
 
     def settings(self, *, read_only: bool) -> dict[str, str]:
         """Return the settings of a transaction that reads the source: it sees all rows, or fails."""
@@ -158,12 +169,44 @@ class Declaration:
         refuse_strangers(f"the content of {self.name}", self.facts.strangers, trust)
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A declared table whose declaration is missing or unreadable. The others continue."""
+
+    number: int
+    source: str
+    name: str  # that of the table of its chunks
+    state: State  # as it is stored
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, and what to do."""
+        return (
+            f"harrier_sync.queue_{self.number} or the comment on it, which keeps the declaration, is missing or cannot "
+            "be read; restore it, or remove the row from harrier_sync.tables and declare it again"
+        )
+
+
 def declarations(connection: Connection[Any], trust: Collection[str]) -> list[Declaration]:
     """Return all declarations of this database, in a pinned transaction of the caller's."""
+    return [each for each in declarations_and_lost(connection, trust) if isinstance(each, Declaration)]
+
+
+def declarations_and_lost(connection: Connection[Any], trust: Collection[str]) -> list[Declaration | Lost]:
+    """Return all declarations of this database, and tables that have lost theirs, in a pinned transaction."""
     if not is_there(connection, trust):
         return []
     with connection.cursor(row_factory=dict_row) as cursor:
-        return [_declaration(**row) for row in cursor.execute(_ALL).fetchall()]
+        return [_declaration_or_lost(row) for row in cursor.execute(_ALL).fetchall()]
+
+
+def _declaration_or_lost(row: dict[str, Any]) -> Declaration | Lost:
+    if row["declared"] is not None and row["owner"] is not None:
+        with suppress(ValueError, KeyError, TypeError):
+            return _declaration(**row)
+    names = (row["source_name"] or [], row["target_name"] or [f"number {row['number']}"])
+    source, target = (".".join(each) for each in names)
+    return Lost(row["number"], source, target, row["state"])
 
 
 def _declaration(
@@ -172,8 +215,8 @@ def _declaration(
     source: int,
     source_name: list[str] | None,
     target_name: list[str] | None,
-    declared: str | None,
-    owner: str | None,
+    declared: str,
+    owner: str,
     by_superuser: bool,
     by_us: bool,
     state: State,
@@ -182,16 +225,12 @@ def _declaration(
     columns: Columns | None,
     family: list[int],
     unnoticed: list[list[str]],
+    noticing: str,
     key: list[str],
     exposed: bool | None,
     strangers: list[str],
 ) -> Declaration:
     """Return a declaration from its row. A dropped table is called by the name that it had."""
-    if declared is None or owner is None:
-        raise StoreUnsuitable(
-            f"harrier_sync.queue_{number} or the comment on it, which keeps the declaration, is missing; restore it, "
-            "or remove the row from harrier_sync.tables and declare it again"
-        )
     said = json.loads(declared)
     schema, table = source_name or said["source"]
     found = Source(
@@ -218,7 +257,7 @@ def _declaration(
         state=state,
         reason=reason,
         seen=seen,
-        facts=Facts(found.needed(columns or {}), family, unnoticed, key, bool(exposed), strangers),
+        facts=Facts(found.needed(columns or {}), family, unnoticed, noticing, key, bool(exposed), strangers),
     )
 
 
@@ -247,5 +286,8 @@ def to_json(
 
 
 def seen_first(source: Source, columns: Columns, family: Sequence[int]) -> Mapping[str, Any]:
-    """Return the state of a newly declared source, whose rows are all to be read for the first time."""
+    """Return the state of a newly declared source, whose rows are all to be read for the first time.
+
+    It does not have triggers yet. The first look completes the state, and adds no scan to those that are yet to begin.
+    """
     return {"columns": source.needed(columns), "family": sorted(family)}

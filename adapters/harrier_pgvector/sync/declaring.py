@@ -19,10 +19,10 @@ from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync import catalog
-from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
+from harrier_pgvector.sync.declaration import FAMILY, Declaration, Lost, declarations_and_lost, seen_first, to_json
 from harrier_pgvector.sync.objects import Objects, drop_noticing, drop_view, view_of
 from harrier_pgvector.sync.session import PATH, configure, pinned
-from harrier_pgvector.sync.source import COLUMNS_OF, Path, Source, find
+from harrier_pgvector.sync.source import COLUMNS_OF, Path, Source, find, refuse_unlogged
 from harrier_pgvector.sync.trust import STRANGERS, TYPE_OWNERS, refuse_strangers
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _LOCK_TIMEOUT = "10s"
 
 _MEMBERS = """
     {family}
-    SELECT n.nspname, c.relname, c.oid, {strangers}
+    SELECT n.nspname, c.relname, c.oid, {strangers}, c.relpersistence
     FROM family JOIN pg_class AS c ON c.oid = family.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') ORDER BY n.nspname, c.relname"""
 _MEMBERS = _MEMBERS.replace("{family}", FAMILY.format("%s::oid"))
@@ -126,8 +126,9 @@ class Declaring:
         wanted, view = self._wanted, view_of(self._target)
         before = self._before(connection)
         family = connection.execute(_MEMBERS, [source.oid]).fetchall()
-        for schema, table, _, strangers in family:
+        for schema, table, _, strangers, persistence in family:
             refuse_strangers(f"table {schema}.{table}, or a type of its columns,", strangers, self._trust)
+            refuse_unlogged(f"{schema}.{table}", persistence)
         protect = self._protect(connection, source)
         # This may take minutes, so no one's table may be locked yet. The scans find what changes in the meantime.
         self._check_unknown(connection, source)
@@ -136,7 +137,7 @@ class Declaring:
             self._lock([drop_view(view)], connection)
             self._do(catalog.delete(before.number), connection)
         [columns] = connection.execute(sql.SQL(COLUMNS_OF).format(literal(source.oid)), []).fetchone() or [{}]
-        seen = json.dumps(seen_first(source, columns, [oid for _, _, oid, _ in family]))
+        seen = json.dumps(seen_first(source, columns, [oid for _, _, oid, *_ in family]))
         followed, target = (sql.Identifier(*each).as_string() for each in ((source.schema, source.table), self._target))
         row = self._do([catalog.insert(followed, target, seen)], connection).fetchone()
         number = row[0] if row else 0
@@ -242,7 +243,10 @@ class Declaring:
 
 def declared(connection: Connection[Any], target: tuple[str, str], trust: Collection[str]) -> Declaration | None:
     """Return the declaration of a table of chunks, in a pinned transaction of the caller's."""
-    found = next((each for each in declarations(connection, trust) if each.target == target), None)
+    name = ".".join(target)
+    found = next((each for each in declarations_and_lost(connection, trust) if each.name == name), None)
+    if isinstance(found, Lost):
+        raise StoreUnsuitable(found.reason)
     if found is not None:
         found.refuse_strangers(trust)
     return found

@@ -21,6 +21,7 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.ingest import Ingest
+from harrier_pgvector.failures import Refused
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.batch import DONE, LOST, NO_TEXT, Batch, Fate, failures
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
 _MOST_ATTEMPTS = 8
 _LONGEST_PAUSE = 300.0  # seconds between two attempts
 
-_REFUSED = "Postgres refused ("
-_OF_OBJECTS = "Postgres refused (55"  # a class of errors about the state of tables, whose messages quote no text
-
 # Errors that no row causes: rows are neither tried separately nor given up.
 _NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, ServerError, EncoderClosed)
+# The same for classes of states: transactions, conflicts, resources, locks, interventions, systems, and bugs. The
+# messages of all but the last quote no text.
+_OF_THE_SERVER = frozenset({"25", "40", "53", "55", "57", "58"})
+_INTERNAL = "XX"
 
 
 class RowsFailed(HarrierError):
@@ -74,12 +76,13 @@ class Embedding:
             self._put_aside()
             self._take_out(without_text)
             self._give_back_lost()
-        except (SourceChanged, *_NOT_OF_THE_ROWS):
-            run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, self._batch.leases.values()))
-            raise
         except StoreUnavailable:  # the leases expire anyway
             raise
         except Exception as error:
+            if isinstance(error, (SourceChanged, *_NOT_OF_THE_ROWS)) or _is_of_the_server(error):
+                leases = self._batch.leases.values()
+                run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, leases))
+                raise
             said = reportable(error)
             self._count_attempt(said)
             if isinstance(error, StoreMissing | WrongSpace):
@@ -112,14 +115,14 @@ class Embedding:
         def take_out(connection: Connection[Any]) -> set[str]:
             if without_text:
                 catalog.lock_chunks(connection, self._declaration.target)
-            held = self._queue.hold(connection, self._batch.token, rest)
+            held = {each for each, same in self._queue.hold(connection, self._batch.token, rest).items() if same}
             if gone := sorted(held & without_text):
                 self._store.delete_on(connection, gone)
             catalog.refuse_renamed(connection, self._declaration.number, self._declaration.target)
             self._queue.remove(connection, [lease for lease in rest if lease.record_id in held])
             return held
 
-        held = run(self._connections, take_out) if rest else set()
+        held = run(self._connections, take_out, limited=False) if rest else set()
         ended = {record_id: NO_TEXT if record_id in without_text else DONE for record_id in held}
         self._batch.decide({lease.record_id: ended.get(lease.record_id, LOST) for lease in rest})
 
@@ -152,4 +155,8 @@ def reportable(error: Exception) -> str:
     if not isinstance(error, HarrierError):
         return f"unexpected {type(error).__name__}"
     said = str(error)
-    return said.partition(":")[0] if said.startswith(_REFUSED) and not said.startswith(_OF_OBJECTS) else said
+    return said.partition(":")[0] if isinstance(error, Refused) and error.state[:2] not in _OF_THE_SERVER else said
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    return isinstance(error, Refused) and error.state[:2] in {*_OF_THE_SERVER, _INTERNAL}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class LeasedStore:
     """The store of an ingest that writes only rows that are still leased, and takes them out of the queue as it does.
 
-    `outcomes` are those of the rows that it was asked to write: DONE or LOST.
+    `outcomes` are those of the rows that it was asked to write: DONE, or LOST if they have changed, written or not.
     """
 
     def __init__(
@@ -43,20 +43,23 @@ class LeasedStore:
 
     def write(self, write: Write) -> Written:
         """Write records and take their rows out of the queue, in one transaction."""
-        written = run(self._connections, lambda connection: self._write(connection, write))
-        self.outcomes.update(dict.fromkeys(_finished(write, written), DONE) | dict.fromkeys(written.lost, LOST))
+        written, done = run(self._connections, lambda connection: self._write(connection, write), limited=False)
+        ended = {*_finished(write, written), *written.lost}
+        self.outcomes.update({record_id: DONE if record_id in done else LOST for record_id in ended})
         return written
 
-    def _write(self, connection: Connection[Any], write: Write) -> Written:
+    def _write(self, connection: Connection[Any], write: Write) -> tuple[Written, set[str]]:
+        """Return the result, and the records that left the queue."""
         leases = self._batch.leases
         catalog.lock_chunks(connection, self._declaration.target)
         held = self._queue.hold(connection, self._batch.token, [leases[record_id] for record_id in write.sizes])
-        lost = write.sizes.keys() - held
+        lost = write.sizes.keys() - held.keys()
         written = self._store.write_on(connection, write.only(held) if lost else write)
         catalog.refuse_renamed(connection, self._declaration.number, self._declaration.target)
         written = replace(written, lost=lost)
-        self._queue.remove(connection, [leases[record_id] for record_id in _finished(write, written)])
-        return written
+        done = {record_id for record_id in _finished(write, written) if held[record_id]}
+        self._queue.remove(connection, [leases[record_id] for record_id in done])
+        return written, done
 
     def read(
         self,

@@ -36,7 +36,7 @@ class Leasing:
             queue.fold(connection)
             return queue.claim(connection, most, token, self._seconds)
 
-        return Batch(token, {lease.record_id: lease for lease in run(self._connections, claim)})
+        return Batch(token, {lease.record_id: lease for lease in run(self._connections, claim, limited=False)})
 
     @contextmanager
     def in_hand(self, batch: Batch) -> Iterator[None]:

@@ -1,8 +1,9 @@
 """The queue of one declared table: changes folded into it, rows leased from it, and their outcomes.
 
-A lease is a token on a row and a time. A worker whose lease expired, or whose row changed in the meantime, finds that
-out in the transaction that would have written. Rows are locked in the order of their keys or skipped, so that no two
-transactions wait for each other.
+A lease is a token on a row and a time. A worker whose lease expired finds that out in the transaction that would have
+written. A row that changed in the meantime stays in the queue. It is written nevertheless: no one else has written it
+since it was read, and a row that changes all the time would never be written otherwise. Rows are locked in the order of
+their keys or skipped, so that no two transactions wait for each other.
 """
 
 from __future__ import annotations
@@ -92,20 +93,23 @@ class Queue:
 
     # -- removing: in the transaction that writes
 
-    def hold(self, connection: Connection[Any], token: UUID, leases: Collection[Lease]) -> set[str]:
-        """Lock the rows that are still leased and unchanged, skipping those that someone is changing right now."""
+    def hold(self, connection: Connection[Any], token: UUID, leases: Collection[Lease]) -> dict[str, bool]:
+        """Lock the rows that are still leased, skipping those that someone is changing right now.
+
+        Return for each of them, by its record id, whether it is unchanged. Others stay in the queue.
+        """
         hold = self._sql(
             """
-            SELECT {record_id} FROM {leased} JOIN {queue} AS q ON {same}
-            WHERE q.token = %s AND q.version = c.version FOR UPDATE OF q SKIP LOCKED""",
+            SELECT {record_id}, q.version = c.version FROM {leased} JOIN {queue} AS q ON {same}
+            WHERE q.token = %s FOR UPDATE OF q SKIP LOCKED""",
             leased=self._key.unnested("c", "version"),
             same=self._key.equal("q", "c"),
         )
         bound = [*self._bound(leases), [lease.version for lease in leases], token]
-        return {record_id for (record_id,) in connection.execute(hold, bound).fetchall()}
+        return dict(connection.execute(hold, bound).fetchall())
 
     def remove(self, connection: Connection[Any], leases: Collection[Lease]) -> None:
-        """Take held rows out of the queue."""
+        """Take held and unchanged rows out of the queue."""
         delete = "DELETE FROM {queue} AS q USING {leased} WHERE {same}"
         query = self._sql(delete, leased=self._key.unnested("c"), same=self._key.equal("q", "c"))
         connection.execute(query, self._bound(leases))
@@ -113,7 +117,7 @@ class Queue:
     def fail(self, connection: Connection[Any], token: UUID, reasons: Mapping[Lease, str]) -> None:
         """Set rows aside, with the reason, until they are changed or retried on request."""
         held = self.hold(connection, token, reasons)
-        own = [lease for lease in reasons if lease.record_id in held]
+        own = [lease for lease in reasons if held.get(lease.record_id)]
         update = self._sql(
             "UPDATE {queue} AS q SET token = NULL, failed = %s FROM {leased} WHERE {same}",
             leased=self._key.unnested("c"),

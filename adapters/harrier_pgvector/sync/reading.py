@@ -13,7 +13,7 @@ from harrier_core.records import Record
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync.batch import Lease
 from harrier_pgvector.sync.declaration import Declaration
-from harrier_pgvector.sync.session import configure, pinned
+from harrier_pgvector.sync.session import configure, pinned, unlimited
 from harrier_pgvector.sync.source import Source
 
 T = TypeVar("T")
@@ -29,6 +29,10 @@ _OF_NONE = frozenset({"08", "40", "53", "55", "57", "58"})
 
 class SourceChanged(Exception):
     """The source no longer matches its declaration: none of it can be read until someone fixes that."""
+
+
+class SourceRenamed(SourceChanged):
+    """The source has another name by now, and its old one may be that of another table."""
 
 
 class Unreadable(StoreError):
@@ -110,14 +114,18 @@ def of_source(
     def run(connection: Connection[Any]) -> T:
         try:
             with _as_declarer(connection, declaration, read_only=read_only):
-                return action(connection)
+                result = action(connection)
+                _refuse_renamed(connection, declaration.source)
+                return result
         except _StandbyError:
             raise
         except errors.Error as error:
-            if _class(error) in _OF_A_ROW:  # its own message may quote a value
-                raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
             if error.sqlstate is None or _class(error) in _OF_NONE:
                 raise
+            with pinned(connection):
+                _refuse_renamed(connection, declaration.source)
+            if _class(error) in _OF_A_ROW:  # its own message may quote a value
+                raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
             if reason := _cannot_be_planned(connection, declaration):
                 raise SourceChanged(f"its source cannot be read: {reason}; fix that, or declare it again") from None
             if not read_only:  # then it had another cause
@@ -135,7 +143,7 @@ def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_
         if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
             raise _StandbyError("the server is a standby, which may lag behind")
         try:
-            configure(connection, declaration.settings(read_only=read_only))
+            configure(connection, unlimited(connection) | declaration.settings(read_only=read_only))
         except errors.InsufficientPrivilege:
             raise StoreUnsuitable(
                 f"role {declaration.owner} declared {declaration.name}, and its source is read with the rights of that "
@@ -143,6 +151,19 @@ def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_
                 f"{connection.info.user}, or run the worker as {declaration.owner}"
             ) from None
         yield
+
+
+def _refuse_renamed(connection: Connection[Any], source: Source) -> None:
+    """Raise SourceRenamed if the source no longer has the name by which it was read.
+
+    What was read under that name is locked until the transaction ends, so no one can rename it before this check.
+    """
+    query = (
+        "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE c.oid = %s AND n.nspname = %s AND c.relname = %s"
+    )
+    if connection.execute(query, [source.oid, source.schema, source.table]).rowcount == 0:
+        raise SourceRenamed(f"its source {source} was renamed or dropped")
 
 
 def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) -> str | None:
@@ -160,12 +181,16 @@ def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) ->
 
 
 def check(connection: Connection[Any], source: Source) -> None:
-    """Raise unless the source has the columns that were declared; the triggers check the same."""
+    """Raise unless the source has the columns that were declared; the triggers check the same.
+
+    Earlier declarations have types with modifiers, as have their queues.
+    """
     needed = [(column.name, column.type) for column in source.key.columns] + [(name, None) for name in source.watched]
     query = (
         "SELECT name FROM unnest(%s::text[], %s::text[]) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM "
         "pg_attribute AS a WHERE a.attrelid = %s AND a.attname = needed.name AND NOT a.attisdropped "
-        "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type)))"
+        "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type) AND needed.type IN ("
+        "format_type(a.atttypid, NULL), format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod))))"
     )
     names, types = zip(*needed, strict=True)
     if missing := connection.execute(query, [list(names), list(types), source.oid]).fetchall():

@@ -19,6 +19,8 @@ T = TypeVar("T")
 # The search path of the store's transactions.
 PATH = "pg_catalog, pg_temp"
 
+_TRANSACTION_TIMEOUT = 170_000  # the version of Postgres that introduced it
+
 # One statement for any number of settings, with the same text each time.
 _SET = "SELECT pg_catalog.set_config(key, value, true) FROM pg_catalog.json_each_text(%s::pg_catalog.json)"
 
@@ -49,11 +51,24 @@ def pinned(connection: Connection[Any], settings: dict[str, str] | None = None) 
         yield
 
 
-def run(connections: Connections, action: Callable[[Connection[Any]], T]) -> T:
-    """Return the result of an action, which runs in a pinned transaction, again if the connection is lost."""
+def unlimited(connection: Connection[Any]) -> dict[str, str]:
+    """Return the settings of a transaction whose statements take as long as they need.
+
+    Work that a limit ended would be as much the next time. A lock_timeout stays as it is: it lets a worker go on with
+    other tables.
+    """
+    has_both = connection.info.server_version >= _TRANSACTION_TIMEOUT
+    return dict.fromkeys(["statement_timeout", "transaction_timeout"] if has_both else ["statement_timeout"], "0")
+
+
+def run(connections: Connections, action: Callable[[Connection[Any]], T], *, limited: bool = True) -> T:
+    """Return the result of an action, which runs in a pinned transaction, again if the connection is lost.
+
+    limited: limits of the role or the database on the time of statements apply.
+    """
 
     def in_transaction(connection: Connection[Any]) -> T:
-        with pinned(connection):
+        with pinned(connection, None if limited else unlimited(connection)):
             return action(connection)
 
     return connections.run(in_transaction)

@@ -35,7 +35,7 @@ _PAIRS = 50  # per function call: Postgres allows a hundred arguments
 _PATH = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_schemas(true)"
 
 _FIND = """
-    SELECT c.oid, n.nspname, c.relname, c.relkind, ARRAY(
+    SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, ARRAY(
         SELECT r.rolname::text FROM pg_roles AS r WHERE r.oid = c.relowner AND NOT r.rolsuper
         AND r.rolname <> session_user
     )
@@ -45,9 +45,10 @@ _FIND = """
             AND c.relname = substr(%(name)s, length(split_part(%(name)s, '.', 1)) + 2))
     ORDER BY c.relname = %(name)s DESC, array_position(%(schemas)s::text[], n.nspname::text)"""
 
-# A key's column by its position in the primary key, from 0.
+# A key's column by its position in the primary key, from 0. Types are without modifiers, because those may be changed:
+# a queue with shorter keys would make the application's writes fail, or round them. (For char(n) this gives bpchar.)
 _COLUMNS = """
-    SELECT a.attname, format_type(a.atttypid, a.atttypmod),
+    SELECT a.attname, format_type(a.atttypid, -1),
         format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), t.typtype = 'e', a.attgenerated = 'v',
         (SELECT p FROM array_position(i.indkey::int2[], a.attnum) AS p WHERE p < i.indnkeyatts),
         CASE WHEN l.oid IS NOT NULL THEN format('%%I.%%I', ln.nspname, l.collname) END,
@@ -71,7 +72,7 @@ class KeyColumn:
     """A column of the primary key, as described in SQL."""
 
     name: str
-    type: str  # as SQL, qualified unless it is one of Postgres's own types
+    type: str  # as SQL, qualified unless it is one of Postgres's own types, and without a modifier such as a length
     as_text: str  # its value as text, the same in every session, for the expression {0}
     collation: str | None = None  # as SQL
 
@@ -209,9 +210,10 @@ def find(
     found = connection.execute(_FIND, {"name": name, "schemas": path.schemas}).fetchone()
     if found is None:
         raise SettingError(f"there is no table {name!r} in this database, as TABLE or SCHEMA.TABLE")
-    oid, schema, table, kind, strangers = found
+    oid, schema, table, kind, persistence, strangers = found
     if kind not in ("r", "p"):
         raise SettingError(f"{schema}.{table} is not an ordinary table; changes in it cannot be detected")
+    refuse_unlogged(f"{schema}.{table}", persistence)
     refuse_strangers(f"table {schema}.{table}", strangers, trust)
     columns = connection.execute(_COLUMNS, [oid]).fetchall()
     names = [column[0] for column in columns]
@@ -226,6 +228,15 @@ def find(
     return Source(
         oid, schema, table, key, expression, tuple(metadata), tuple(name for name in names if name in watched)
     )
+
+
+def refuse_unlogged(table: str, persistence: str) -> None:
+    """Raise an error unless a table survives a crash, given its pg_class.relpersistence."""
+    if persistence != "p":
+        raise SettingError(
+            f"{table} is UNLOGGED or temporary: a crash of the server empties it unnoticed, and its chunks would stay; "
+            f"run ALTER TABLE {table} SET LOGGED, or use another table"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from harrier_pgvector.connections import Connections
 from harrier_pgvector.schema import Name
 from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.catalog import SCHEMA
-from harrier_pgvector.sync.declaration import Declaration, declarations
+from harrier_pgvector.sync.declaration import Declaration, Lost, declarations_and_lost
 from harrier_pgvector.sync.session import named, run
 from harrier_pgvector.sync.trust import StrangersError
 
@@ -64,31 +64,37 @@ def sync_statuses(place: str | ConnectionPool[Any], *, trust: Collection[str] = 
     """Return the status of all declared tables of a database; trust: roles that may own them, as for a worker."""
 
     def statuses(connection: Connection[Any]) -> list[SyncStatus]:
-        return [_if_trusted(connection, each, trust) for each in declarations(connection, trust)]
+        return [_if_trusted(connection, each, trust) for each in declarations_and_lost(connection, trust)]
 
     with closing(Connections(named(place), retry_for=10.0)) as connections:
         return run(connections, statuses)
 
 
-def _if_trusted(connection: Connection[Any], declared: Declaration, trust: Collection[str]) -> SyncStatus:
+def _if_trusted(connection: Connection[Any], declared: Declaration | Lost, trust: Collection[str]) -> SyncStatus:
+    if isinstance(declared, Lost):
+        return _unknown(declared, "broken", declared.reason)
     try:
         declared.refuse_strangers(trust)
     except StrangersError as error:
-        return SyncStatus(
-            table=declared.name,
-            source=str(declared.source),
-            state="untrusted",
-            reason=str(error),
-            pending=0,
-            leased=0,
-            failed=0,
-            unscanned=0,
-            oldest=None,
-            rate=0.0,
-            workers=0,
-            chunks=0,
-        )
+        return _unknown(declared, "untrusted", str(error))
     return status_of(connection, declared)
+
+
+def _unknown(declared: Declaration | Lost, state: str, reason: str) -> SyncStatus:
+    return SyncStatus(
+        table=declared.name,
+        source=str(declared.source),
+        state=state,
+        reason=reason,
+        pending=0,
+        leased=0,
+        failed=0,
+        unscanned=0,
+        oldest=None,
+        rate=0.0,
+        workers=0,
+        chunks=0,
+    )
 
 
 def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:

@@ -65,6 +65,11 @@ class TableWorker:
         return self._health.trouble
 
     @property
+    def is_failing(self) -> bool:
+        """Whether the last steps ended with errors that no row causes."""
+        return self._health.is_failing
+
+    @property
     def lasting_error(self) -> str | None:
         """The error that only this worker knows of, if it lasts."""
         return self._health.lasting_error
@@ -108,24 +113,15 @@ class TableWorker:
 
     def step(self) -> bool:
         """Do the next step; return whether there was anything to do."""
-        before, name = self._health, self.declaration.target
+        before, names = self._health, _names(self.declaration)
         if not self._may_run(before, time.monotonic()):
             return False
         try:
             busy = self._step()
-        except SourceChanged as error:
-            self._break(str(error))
-        except StoreMissing:
-            if self._is_renamed(name):
+        except (SourceChanged, StoreMissing, WrongSpace, StrangersError) as error:
+            if self._is_renamed(names):
                 return True
-            self._break(
-                f"its table of chunks, {self.declaration.name}, was dropped; drop the sync, and declare it again"
-            )
-        except (WrongSpace, StrangersError) as error:
-            if self._is_renamed(name):
-                return True
-            reason = str(error)
-            self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
+            self._stop(error)
         except (StoreUnavailable, EncoderClosed):
             raise
         except Exception as error:  # concerns one table: the others continue
@@ -140,9 +136,12 @@ class TableWorker:
         store, queue = self._target.open(declaration), self._queue
         if self._has_changed():
             look_again(self._connections, declaration)
-        batch = self._leasing.claim(queue, self._throughput.batch_size)
+        most = self._throughput.batch_size
+        batch = self._leasing.claim(queue, most)
         if batch.leases:
             self._embed(declaration, store, queue, batch)
+            if len(batch.leases) < most:  # otherwise a trickle of changes would put off all scans
+                scan(self._connections, declaration, queue)
             return True
         if scan(self._connections, declaration, queue):
             return True
@@ -166,13 +165,13 @@ class TableWorker:
         left = self._health.is_failing and self._is_left()
         self._update(lambda health: health.found_nothing(began, left=left))
 
-    def _is_renamed(self, name: tuple[str, str]) -> bool:
-        """Return whether the table of chunks was renamed, as in an exchange of two, and use its new name."""
+    def _is_renamed(self, names: tuple[object, ...]) -> bool:
+        """Return whether one of the tables was renamed, as in an exchange of two, and use its new name."""
         found = run(self._connections, lambda connection: declarations(connection, self._trust))
         for each in found:
             if each.number == self.declaration.number:
                 self.declaration = each
-        return self.declaration.target != name
+        return _names(self.declaration) != names
 
     def _note(self, error: Exception) -> None:
         reason, now, jitter = reportable(error), time.monotonic(), random.uniform(0.5, 1.0)
@@ -180,6 +179,16 @@ class TableWorker:
             self._update(lambda health: health.rows_failed(reason, now, jitter))
         else:
             self._update(lambda health: health.store_failed(reason, now, jitter))
+
+    def _stop(self, error: Exception) -> None:
+        """Do nothing for a while, because nothing can be done."""
+        reason = str(error)
+        if isinstance(error, WrongSpace | StrangersError):  # only this worker's trouble
+            self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
+            return
+        if isinstance(error, StoreMissing):
+            reason = f"its table of chunks, {self.declaration.name}, was dropped; drop the sync, and declare it again"
+        self._break(reason)
 
     def _break(self, reason: str) -> None:
         """Record where everyone can see it that the source is broken, and do nothing until it is fixed."""
@@ -203,3 +212,8 @@ class TableWorker:
     def rate(self) -> float:
         """Return the rows per second over the last minute."""
         return self._throughput.rate(time.monotonic())
+
+
+def _names(declaration: Declaration) -> tuple[object, ...]:
+    """Return the current names of both tables, and whether the source is there."""
+    return declaration.target, str(declaration.source), declaration.source_there

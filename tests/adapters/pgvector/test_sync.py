@@ -50,6 +50,9 @@ def texts(execute: Execute, table: str = "chunks") -> dict[str, list[str]]:
     return found
 
 
+_PLAIN = "CREATE TABLE articles (id int PRIMARY KEY, title text)"
+
+
 class TestChanges:
     """Relevant changes of every kind are applied, and irrelevant ones cause no work."""
 
@@ -272,6 +275,8 @@ class TestKeys:
             ("CREATE TABLE articles (id int, title text)", "no primary key"),
             ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one textual form"),
             ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "not an ordinary table"),
+            (f"{_PLAIN}; ALTER TABLE articles SET UNLOGGED", "run ALTER TABLE .* SET LOGGED"),
+            (f"{_PLAIN}; CREATE UNLOGGED TABLE part () INHERITS (articles)", "public.part is UNLOGGED"),
             ("SELECT 1", "no table 'articles'"),
         ],
     )
@@ -397,7 +402,7 @@ class TestRowsThatCannotBeEmbedded:
 
 
 class TestLeases:
-    """A worker that lost its lease, or whose row changed in the meantime, writes nothing."""
+    """A worker that lost its lease writes nothing; a row that changed in the meantime stays in the queue."""
 
     @pytest.mark.usefixtures("articles")
     def test_changed_while_it_was_encoded(self, database: str, execute: Execute) -> None:
@@ -414,6 +419,33 @@ class TestLeases:
         encoded = drain(database, Meddling())
         assert encoded[-1] == "title 1\n\nnewer"
         assert texts(execute) == {"1": ["title 1\n\nnewer"], "3": ["title 3\n\nbody 3"]}
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_row_that_always_changes_while_it_is_encoded(self, database: str, execute: Execute) -> None:
+        """Each of its texts that was read is written, so it is one pass behind, and no further."""
+        seen: list[int] = []
+
+        class Meddling(Hashing):
+            def submit_documents(self, texts_: Iterable[str]) -> Future[Encoded]:
+                given = list(texts_)
+                if any(each.startswith("version") for each in given) and len(seen) < 20:
+                    [stored] = texts(execute)["1"]
+                    seen.append(int(float(stored.split()[1])))
+                    execute("UPDATE articles SET body = %s WHERE id = 1", [f"version {len(seen)}"])
+                    while execute("SELECT 1 FROM harrier_sync.changes_1"):  # until the other lane has noted it
+                        pass
+                return super().submit_documents(given)
+
+        execute("UPDATE articles SET body = 'version 0' WHERE id = 1")
+        sync = declare(database, text="body")
+        drain(database)
+        execute("UPDATE articles SET body = 'version 0.5' WHERE id = 1")
+        drain(database, Meddling())
+        assert len(seen) == 20
+        assert seen == sorted(seen)
+        assert seen[-1] >= 10
+        assert texts(execute)["1"] == ["version 20"]
+        assert (sync.status().left, sync.status().failed) == (0, 0)
 
     @pytest.mark.usefixtures("articles")
     def test_an_expired_lease(self, database: str, execute: Execute) -> None:
@@ -542,6 +574,32 @@ class TestManyTables:
         assert sync.status().chunks > 6_000
         [[indexes]] = execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'chunks' AND indexdef LIKE '%hnsw%'")
         assert indexes == 1
+
+    @pytest.mark.parametrize("kind", ["a back-fill", "a truncation"])
+    @pytest.mark.usefixtures("articles")
+    def test_a_trickle_of_changes_does_not_stop_scans(
+        self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        """A worker that always finds a change, but never a full batch, goes on with its scans."""
+        monkeypatch.setattr("harrier_pgvector.sync.worker._LANES", 1)
+        stored: list[set[str]] = []
+
+        class Trickle(Hashing):
+            def submit_documents(self, texts_: Iterable[str]) -> Future[Encoded]:
+                stored.append(set(texts(execute)))
+                if len(stored) < 20:
+                    execute("INSERT INTO articles VALUES (%s, 'new')", [100 + len(stored)])
+                return super().submit_documents(texts_)
+
+        declare(database)
+        if kind == "a truncation":
+            drain(database)
+            execute("TRUNCATE articles")
+        execute("INSERT INTO articles VALUES (100, 'new')")
+        drain(database, Trickle())
+        assert len(stored) >= 20
+        assert ({"1", "2", "3"} <= stored[10]) is (kind == "a back-fill")
+        assert len(texts(execute)) == (23 if kind == "a back-fill" else 20)
 
     def test_indexed_when_it_has_grown(self, database: str, execute: Execute) -> None:
         """A worker builds the index once the table has enough rows."""
@@ -951,7 +1009,7 @@ class TestOperation:
         for statement in said.split(";\n\n"):  # it is the SQL that does it
             execute(statement)
         execute("INSERT INTO articles VALUES (4, 'new')")
-        assert drain(database) == ["new"]
+        assert set(drain(database)) == {"new", "title 1", "title 2", "title 3"}
 
     @pytest.mark.usefixtures("articles")
     def test_dry_run_on_tables_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:

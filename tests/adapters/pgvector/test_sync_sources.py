@@ -11,7 +11,7 @@ import pytest
 from harrier_pgvector.sync import SyncWorker, sync_statuses
 from ingesting import Hashing
 from psycopg.conninfo import make_conninfo
-from syncs import Execute, opened
+from syncs import Execute, opened, running, wait_for
 
 from harrier_core import Chunking
 from harrier_core.errors import StoreUnsuitable
@@ -149,6 +149,56 @@ class TestMissedChanges:
         execute("UPDATE articles SET body = 'seen'")
         drain(database)
         assert texts(execute) == {"1": "seen"}
+
+    def test_triggers_that_are_off_for_a_moment(self, database: str, execute: Execute) -> None:
+        """A data-only restore disables them and enables them in one transaction, and no look sees them disabled."""
+        execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
+        execute("INSERT INTO articles VALUES (1, 'one'), (2, 'two'), (3, 'three')")
+        sync = declare(database)
+        assert len(drain(database)) == 3
+        assert execute("SELECT count(*) FROM harrier_sync.scans") == [(0,)]
+        execute(
+            "BEGIN; ALTER TABLE articles DISABLE TRIGGER ALL; DELETE FROM articles WHERE id = 1; "
+            "UPDATE articles SET body = 'new' WHERE id = 2; INSERT INTO articles VALUES (4, 'four'); "
+            "ALTER TABLE articles ENABLE TRIGGER ALL; COMMIT"
+        )
+        assert sorted(drain(database)) == ["four", "new"]
+        assert texts(execute) == {"2": "new", "3": "three", "4": "four"}
+        assert sync.status().state == "active"
+
+    def test_a_partition_that_is_out_for_a_moment(self, database: str, execute: Execute) -> None:
+        """Its rows seemed to be deleted meanwhile."""
+        execute("CREATE TABLE parts (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)")
+        execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)")
+        execute("INSERT INTO parts VALUES (1, 'one'), (2, 'two')")
+        declare(database, "parts")
+        with running(database):
+            wait_for(lambda: len(texts(execute)) == 2)
+            execute("ALTER TABLE parts DETACH PARTITION parts_1")
+            execute("UPDATE parts_1 SET body = 'new' WHERE id = 2")
+            wait_for(lambda: "2" not in texts(execute))
+        execute("ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (0) TO (10)")
+        drain(database)
+        assert texts(execute) == {"1": "one", "2": "new"}
+
+    def test_changes_of_the_catalog_that_miss_nothing(self, database: str, execute: Execute) -> None:
+        """They cause no scan."""
+        execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
+        sync = declare(database)
+        drain(database)
+        seen = execute("SELECT seen FROM harrier_sync.tables")
+        for change in (
+            "VACUUM FULL FREEZE pg_trigger",
+            "VACUUM FREEZE pg_inherits",
+            "ALTER TABLE articles ADD COLUMN other int DEFAULT 1",
+            "CREATE INDEX ON articles (body)",
+            "CREATE TABLE later (id int)",
+            "VACUUM FULL articles",
+        ):
+            execute(change)
+        drain(database)
+        assert execute("SELECT seen FROM harrier_sync.tables") == seen
+        assert sync.status().state == "active"
 
     @pytest.mark.parametrize(
         ("change", "back"),
