@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _EXACT = 5_000  # rows of a table that is searched exactly; also the limit for counting the rows that have a term
 _BUDGET = 2_000  # rows with the rarest terms: of 100,000, they include 98 % of the ten best; each costs reading a page
 _MOST = 4 * _BUDGET  # rows that are checked if the budget is not enough
+_LEAST = 200  # rows that are scored under a condition, for the k best to be among them
 _BYTES = 3_000  # size of a row, in a table whose rows have not been counted yet
 
 # `best` are rows with the rarest terms. If they are too few, because hardly any row has these or meets the condition,
@@ -88,7 +89,7 @@ _SEARCH = """
         SELECT {rows} FROM ({by_rare} LIMIT {seen}) AS candidates ORDER BY far, record_id, number LIMIT %s
     ),
     few (few, wide) AS MATERIALIZED (
-        SELECT count(*) < %s AND EXISTS (SELECT FROM other), {wide} FROM best
+        SELECT {few} AND EXISTS (SELECT FROM other), {wide} FROM best
     ),
     nearby AS MATERIALIZED (
         SELECT {rows} FROM ({by_near} LIMIT {seen_near}) AS candidates ORDER BY far, record_id, number LIMIT %s
@@ -116,7 +117,8 @@ _NEAR = {"only": "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query
 # With a condition, some rows with rare terms are tested first, to estimate what share meets it. If it is large, all
 # such rows are tested one by one; if not, the condition's own index finds the rows that meet it, which takes longer the
 # more there are. If `best` are too few, the share of those that met it decides how the others are found in the same way
-# (`wide`).
+# (`wide`). If most rows with rare terms did not meet it, more than k are needed: the budget was spent on others, and
+# the best of what is left may not be the best of all that meet it.
 _TRIED = """
     tried (share) AS MATERIALIZED (
         SELECT (count(*) FILTER (WHERE {where}) + 1)::float8 / (count(*) + 2)
@@ -125,6 +127,8 @@ _TRIED = """
     choice (testing) AS MATERIALIZED (
         SELECT {row} * least(upto, {most}::float8 / share) * (1 - share) < n * share FROM query, tried, size
     ),"""
+_FEW = "(count(*) < %s OR count(*) < {least} AND {share} * count(*) < (SELECT upto FROM query))"
+_SHARE = 4  # at most one in so many met the condition
 _ROW = 40  # the cost of reading and testing a row, relative to finding one in an index
 _RARE_AND = """
     SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND ({where}) IS TRUE
@@ -181,13 +185,14 @@ def statement(
             "by_near": table.format(_HAVING, **near, **parts),
             "seen": table.format(_SEEN, **rare, **parts),
             "seen_near": table.format(_SEEN, **near, **parts),
+            "few": sql.SQL("count(*) < %s"),
             "wide": sql.SQL("true"),
             "tried": sql.SQL(""),
             "rest": sql.SQL(""),
         }
         return table.format(_SEARCH, **parts), [*bound, k, k, k, k]
     parts["where"], values = condition
-    parts["row"] = literal(_ROW)
+    parts |= {"row": literal(_ROW), "least": literal(_LEAST), "share": literal(_SHARE)}
     parts["others"] = sql.SQL(_OTHERS_TESTED if served else _OTHERS)
     parts |= {
         "tried": table.format(_TRIED, **parts),
@@ -196,10 +201,13 @@ def statement(
         "by_others": table.format(_OTHERS_AND, **parts),
         "seen": parts["most"],
         "seen_near": parts["most"],
-        "wide": table.format(_WIDE, **parts) if served else sql.SQL("false"),
+        "few": table.format(_FEW, **parts),
+        "wide": table.format(_WIDE, **parts) if served else sql.SQL("true"),
     }
     parts["rest"] = table.format(_REST, **parts)
-    bound += [*values, *values, *values, k, k, *values, k, k, *values, k, k]
+    least = max(k, _LEAST)
+    enough = least if served else k  # without an index on the condition, all other rows would be tested one by one
+    bound += [*values, *values, *values, least, k, *values, least, enough, *values, least, k]
     return table.format(_SEARCH, **parts), bound
 
 
