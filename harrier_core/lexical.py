@@ -18,9 +18,9 @@ from operator import itemgetter
 from struct import unpack_from
 from typing import TypeVar
 
-from harrier_core.scripts import UNSEPARATED, folded
+from harrier_core.scripts import UNSEPARATED, folded, plain_digits
 
-VERSION = 1  # version of the terms made from texts: an index of another version has other terms
+VERSION = 2  # version of the terms made from texts: an index of another version has other terms
 
 _K1, _B, _AVERAGE = 1.2, 0.75, 256  # BM25's constants; words of a document
 _MOST_ID = 2**31 - 1  # the highest id of a term
@@ -77,7 +77,7 @@ def has_code(text: str) -> bool:
     if len(tokens) > _CODE_WORDS:
         return False
     short = (unicodedata.normalize("NFKC", token[:_CODE_LETTERS]) for token in tokens)
-    return any(_CODE.search(token if token.isascii() else _NO_CODE.sub(" ", token)) for token in short)
+    return any(_CODE.search(token if token.isascii() else _NO_CODE.sub(" ", plain_digits(token))) for token in short)
 
 
 _NO_CODE = re.compile(f"[{UNSEPARATED}]")

@@ -39,7 +39,7 @@ def spelled(text: str) -> set[str]:
         ("CAFÉ", {"cafe"}),
         ("Ёлка", {"елка"}),
         ("ΆΛΦΑ", {"αλφα"}),
-        ("مُدَرِّسَة", {"مدرسة"}),
+        ("مُدَرِّسَة", {"مدرسه"}),
         ("ســلام", {"سلام"}),
         ("שָׁלוֹם", {"שלום"}),
         ("हिन्दी", {"हिन्दी"}),
@@ -80,6 +80,46 @@ def test_terms_of(text: str, terms: set[str]) -> None:
 def test_spelling_variants(one: str, other: str) -> None:
     """All terms of the shorter form occur in the other form."""
     assert min(spelled(one), spelled(other), key=len) <= max(spelled(one), spelled(other), key=len)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ısparta", "Isparta"),
+        ("IŞIK", "ışık"),
+        ("İstanbul", "istanbul"),
+        ("Łódź", "Lodz"),
+        ("KØBENHAVN", "Kobenhavn"),
+        ("đường", "duong"),
+        ("Ħamrun", "hamrun"),
+        ("ŒUVRE", "oeuvre"),
+        ("Æble", "aeble"),
+        ("ǽ", "ae"),
+        ("کتاب", "كتاب"),
+        ("یک", "يك"),
+        ("على", "علي"),
+        ("مدرسة", "مدرسه"),
+        ("پاکستان میں ہے", "پاكستان ميں هے"),
+        ("خانۀ", "خانه"),
+        ("١٢٣٤٥", "12345"),
+        ("KB۵۰۳۴۴۴۱", "KB5034441"),
+        ("१२३४५", "12345"),
+        ("ปี๒๕๖๓", "ปี2563"),
+        ("𝟙𝟚", "12"),
+    ],
+)
+def test_letters_that_users_type_differently(one: str, other: str) -> None:
+    """Letters that one keyboard has and another lacks, or that change with the case, are one; and so are digits."""
+    assert spelled(one) == spelled(other)
+    assert spelled(one.upper()) == spelled(one.lower()) == spelled(one)
+    assert has_code(one) == has_code(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("ہے", "ہی"), ("بھ", "به"), ("ґрати", "грати"), ("þing", "thing"), ("७", "७०")]
+)
+def test_different_letters_stay_different(one: str, other: str) -> None:
+    assert spelled(one) != spelled(other)
 
 
 @pytest.mark.parametrize(
