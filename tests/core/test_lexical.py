@@ -16,6 +16,7 @@ from harrier_core.lexical import (
     _spelled,
     document_terms,
     has_code,
+    has_code_of,
     query_terms,
     term_id,
 )
@@ -237,3 +238,46 @@ def test_codes(text: str) -> None:
 )
 def test_no_codes(text: str) -> None:
     assert not has_code(text)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("what is KB5034441", "Install KB5034441."),
+        ("what is KB5034441", "Install KB 5034441."),
+        ("kb 5034441", "Install KB5034441."),
+        ("ERR_CONN_1042", "ERR CONN 1042"),
+        ("error=0x80070005", "0X80070005 was returned"),
+        ("on 2024-01-15", "written on 15.01.2024"),
+        ("CVE-2024-12345 or KB5034441?", "KB5034441 repairs it."),
+        ("an SSD of 512GB", "512 GB"),
+        ("PostgreSQL 13.4", "PostgreSQL 13.4 was released"),
+        ("ask abcdef42@abc.org", "mailto:abcdef42@abc.org"),
+        ("KB۵۰۳۴۴۴۱", "KB5034441"),
+        ("UTF-8", "encoded as utf8"),
+    ],
+)
+def test_a_code_in_a_text(query: str, text: str) -> None:
+    assert has_code_of(query, text)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("is there a fix for CVE-2024-12345", "CVE-2024-99999 was fixed last week"),
+        ("is there a fix for CVE-2024-12345", "The annual report of 2024"),
+        ("invoice INV-2024-00017", "invoice INV-2024-00018"),
+        ("what happened on 2024-01-15", "report of 2024"),
+        ("ISO-27001-2022", "ISO-9001-2022"),
+        ("order 4711-0815-1234", "order 9999-0815-5678"),
+        ("AB-1234/5", "AB-1234/6"),
+        ("UTF-8", "8 letters of UTF"),
+        ("v1.2.3", "v1.2.4 and 3"),
+        ("in 1984", "in 1984"),
+        ("KB5034441", ""),
+        ("word " * 40 + "KB5034441", "KB5034441"),
+    ],
+)
+def test_no_code_in_a_text(query: str, text: str) -> None:
+    """A text does not have a code of which it has only parts, such as the year; nor does a query without a code."""
+    assert not has_code_of(query, text)
