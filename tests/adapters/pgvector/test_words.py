@@ -341,3 +341,24 @@ def test_keywords_must_be_a_bool() -> None:
         PgVectorStore("postgresql://h/db", keywords="english")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="hybrid_search_config=; write keywords=True"):
         PgVectorStore("postgresql://h/db", hybrid_search_config=object())  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_words_that_wait_for_the_index(database: str, execute: Execute, *, adds: bool) -> None:
+    """Postgres collects new words in a list, which each search reads for each of its terms; it stays short."""
+    chance = random.Random(7)
+
+    def some(name: str, number: int) -> list[Record]:
+        texts = (" ".join(f"w{chance.randrange(9_000)}" for _ in range(60)) for _ in range(number))
+        return [Record(f"{name}{at:04}", text) for at, text in enumerate(texts)]
+
+    with PgVectorStore(database, "docs", keywords=not adds) as store:
+        opened = fill(store, some("a", 1_100))
+        if adds:
+            opened.add_keywords(lambda number: None)
+        execute("ALTER TABLE docs SET (autovacuum_enabled = false)")
+        execute("SELECT gin_clean_pending_list('docs_terms_idx')")
+        for at in range(10):
+            fill(store, some(f"b{at}", 100))
+        [(pages,)] = execute("SELECT gin_clean_pending_list('docs_terms_idx')")
+        assert 8_192 * pages <= 2 * 256 * 1024
