@@ -31,6 +31,7 @@ _JOINED = 8  # at most, for fields to be joined into one term: a code is joined,
 _CODE_WORDS, _CODE_LETTERS = 32, 256  # a longer query is prose, whatever it contains; where in a token a code begins
 _CODE_BOOST = 2.0
 _MOST_ASKED = 256  # terms of a query: a longer one is a document, and each term has its price in a database
+_MOST_READ = 1 << 15  # letters of a query: most terms of what is beyond would be dropped, at seconds a megabyte
 _CACHED, _SHORT = 1 << 16, 32  # how many tokens and terms are cached, and how many letters these may have
 
 
@@ -58,7 +59,7 @@ def document_terms(text: str) -> Terms:
 def query_terms(text: str) -> Terms:
     """Return the terms of a query. Codes weigh more, because a code with a similar spelling means something else."""
     weights: dict[int, float] = {}
-    for token in text.split():
+    for token in text.lstrip()[:_MOST_READ].split():
         for spelled in _spelled(token)[0]:
             weights[_IDS[spelled]] = _CODE_BOOST if _is_code(spelled) else 1.0
     kept = sorted(weights, key=lambda term: -weights[term])[:_MOST_ASKED]  # the first of equal ones
@@ -87,7 +88,7 @@ def has_code_of(query: str, text: str) -> bool:
 
 def _coded(query: str) -> list[str]:
     """Return the tokens that may contain a code."""
-    tokens = query.split()
+    tokens = query.split(None, _CODE_WORDS)
     return [token for token in tokens if _may_be_code(token)] if len(tokens) <= _CODE_WORDS else []
 
 

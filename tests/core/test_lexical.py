@@ -185,6 +185,16 @@ def test_a_query_of_any_length() -> None:
     assert list(found.ids) == sorted(found.ids)
 
 
+def test_a_very_long_query() -> None:
+    """What is beyond its first 32,768 letters is not read: a megabyte would take seconds."""
+    found = query_terms("KB5034441 " + "word " * 6_000 + "KB5034442 " + "word " * 6_000 + "KB5034443")
+    assert term_id("kb5034441") in found.ids
+    assert term_id("kb5034442") in found.ids
+    assert term_id("kb5034443") not in found.ids
+    assert query_terms("東" * 40_000 + "京").ids == query_terms("東東").ids
+    assert query_terms(" " * 40_000 + "bread") == query_terms("bread")
+
+
 def test_unlimited_combining_marks() -> None:
     """A letter keeps thirty marks, so that no text takes minutes."""
     marks = "\u0301\u0316"
