@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _EXACT = 5_000  # rows of a table that is searched exactly; also the limit for counting the rows that have a term
 _BUDGET = 2_000  # rows with the rarest terms: of 100,000, they include 98 % of the ten best; each costs reading a page
 _MOST = 4 * _BUDGET  # rows that are checked if the budget is not enough
+_TIMES = 2  # rows for each of the k best that are checked at least; a longer list than _BUDGET needs all terms
 _LEAST = 200  # rows that are scored under a condition, for the k best to be among them
 _BYTES = 3_000  # size of a row, in a table whose rows have not been counted yet
 
@@ -76,7 +77,8 @@ _SEARCH = """
         FROM counted CROSS JOIN size WHERE df > 0 WINDOW rarest AS (ORDER BY df, term ROWS UNBOUNDED PRECEDING)
     ),
     other (term, upto, near) AS MATERIALIZED (
-        SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 FROM weighed WHERE NOT rare
+        SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 OR {deep}
+        FROM weighed WHERE NOT rare
     ),
     query (lex, rare, near, others, upto, nearupto) AS MATERIALIZED (
         SELECT ('{{' || string_agg((term + 1)::text || ':' || weight::text, ',' ORDER BY term) || '}}/{dimensions}')
@@ -97,7 +99,7 @@ _SEARCH = """
     SELECT * FROM best UNION ALL SELECT * FROM nearby {rest} ORDER BY far, record_id, number LIMIT %s"""
 _REST = """
     UNION ALL SELECT * FROM (
-        SELECT {rows} FROM ({by_others} LIMIT {most}) AS candidates ORDER BY far, record_id, number LIMIT %s
+        SELECT {rows} FROM ({by_others} LIMIT {many}) AS candidates ORDER BY far, record_id, number LIMIT %s
     ) AS others"""
 _ROWS = """
     record_id, number, text, metadata, start_at, end_at, {stored} AS stored,
@@ -110,7 +112,7 @@ _HAVING = """
     UNION ALL
     SELECT * FROM {table} WHERE {only} AND (terms && (SELECT {terms} FROM query)) IS TRUE
         AND (SELECT {upto} > greatest({most}::float8, (SELECT n FROM size) / 2) FROM query)"""
-_SEEN = "(SELECT CASE WHEN {upto} <= {most}::float8 THEN {most} ELSE {exact} END FROM query)"
+_SEEN = "(SELECT CASE WHEN {upto} <= {most}::float8 THEN {many} ELSE {some} END FROM query)"
 _RARE = {"only": "true", "terms": "rare", "upto": "upto"}
 _NEAR = {"only": "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)", "terms": "near", "upto": "nearupto"}
 
@@ -175,6 +177,9 @@ def statement(
         "budget": literal(_BUDGET),
         "most": literal(_MOST),
         "bytes": literal(_BYTES),
+        "many": literal(max(_MOST, _TIMES * k)),
+        "some": literal(max(_EXACT, _TIMES * k)),
+        "deep": literal(k > _BUDGET),
         "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
     }
     bound: list[object] = [*asked(terms), *table.names, *table.names]
@@ -199,8 +204,8 @@ def statement(
         "by_rare": table.format(_RARE_AND, **parts),
         "by_near": table.format(_NEAR_AND, **parts),
         "by_others": table.format(_OTHERS_AND, **parts),
-        "seen": parts["most"],
-        "seen_near": parts["most"],
+        "seen": parts["many"],
+        "seen_near": parts["many"],
         "few": table.format(_FEW, **parts),
         "wide": table.format(_WIDE, **parts) if served else sql.SQL("true"),
     }

@@ -362,3 +362,25 @@ def test_words_that_wait_for_the_index(database: str, execute: Execute, *, adds:
             fill(store, some(f"b{at}", 100))
         [(pages,)] = execute("SELECT gin_clean_pending_list('docs_terms_idx')")
         assert 8_192 * pages <= 2 * 256 * 1024
+
+
+def test_a_list_of_any_length(database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows have the words, a search finds as many as it asks for, with and without conditions."""
+    for name, value in (("_EXACT", 50), ("_BUDGET", 20), ("_MOST", 80)):  # as if the table had a million rows
+        monkeypatch.setattr(by_word, name, value)
+    words = ("bread", "river", "bridge", "bread rivers violin")
+    own = [str(at).translate(str.maketrans("0123456789", "abcdefghij")) for at in range(1_200)]
+    records = [Record(f"r{at:04}", f"{words[at % 4]} {own[at]}", {"half": at % 8 < 4}) for at in range(1_200)]
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        opened = fill(store, records)
+        for analyzed in (True, False):
+            if not analyzed:
+                execute("DELETE FROM pg_statistic WHERE starelid = 'docs'::regclass")
+            for query, number in (("bread", 600), (f"bread {own[5]}", 601), ("violin bread river bridge", 1_200)):
+                assert len(asked(opened, query, 1_100)) == min(number, 1_100)
+                assert len(asked(opened, query, 2_000)) == number
+                assert len({*ids(asked(opened, query, 250))}) == 250
+                for served in ({"half": True}, {"half": {"$ne": False}}):
+                    half = [record for record in records if record.metadata["half"]]
+                    those = {*ids(asked(opened, query, 2_000, served))}
+                    assert those == {each.id for each in half if {*each.text.split()} & {*query.split()}}
