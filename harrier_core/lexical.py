@@ -12,15 +12,16 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from operator import itemgetter
 from struct import unpack_from
 from typing import TypeVar
 
-from harrier_core.scripts import UNSEPARATED, folded
+from harrier_core.scripts import UNSEPARATED, folded, plain_digits
 
-VERSION = 1  # version of the terms made from texts: an index of another version has other terms
+VERSION = 2  # version of the terms made from texts: an index of another version has other terms
 
 _K1, _B, _AVERAGE = 1.2, 0.75, 256  # BM25's constants; words of a document
 _MOST_ID = 2**31 - 1  # the highest id of a term
@@ -30,6 +31,7 @@ _JOINED = 8  # at most, for fields to be joined into one term: a code is joined,
 _CODE_WORDS, _CODE_LETTERS = 32, 256  # a longer query is prose, whatever it contains; where in a token a code begins
 _CODE_BOOST = 2.0
 _MOST_ASKED = 256  # terms of a query: a longer one is a document, and each term has its price in a database
+_MOST_READ = 1 << 15  # letters of a query: most terms of what is beyond would be dropped, at seconds a megabyte
 _CACHED, _SHORT = 1 << 16, 32  # how many tokens and terms are cached, and how many letters these may have
 
 
@@ -57,10 +59,9 @@ def document_terms(text: str) -> Terms:
 def query_terms(text: str) -> Terms:
     """Return the terms of a query. Codes weigh more, because a code with a similar spelling means something else."""
     weights: dict[int, float] = {}
-    for token in text.split():
+    for token in text.lstrip()[:_MOST_READ].split():
         for spelled in _spelled(token)[0]:
-            boost = _CODE_BOOST if len(spelled) >= 4 and any(map(str.isdigit, spelled)) else 1.0
-            weights[_IDS[spelled]] = boost
+            weights[_IDS[spelled]] = _CODE_BOOST if _is_code(spelled) else 1.0
     kept = sorted(weights, key=lambda term: -weights[term])[:_MOST_ASKED]  # the first of equal ones
     ordered = sorted(kept)
     return Terms(tuple(ordered), tuple(weights[term] for term in ordered))
@@ -73,11 +74,55 @@ def has_code(text: str) -> bool:
     such as 1.5 or 100000, so the caller has to check whether a text contains them. Nor does a number count next to
     letters of a script that does not separate words, because it is a separate word there.
     """
-    tokens = text.split()
-    if len(tokens) > _CODE_WORDS:
+    return bool(_coded(text))
+
+
+def has_code_of(query: str, text: str) -> bool:
+    """Return whether a text contains a code of the query. Parts of one, such as its year, are something else."""
+    coded = _coded(query)
+    if not coded:
         return False
-    short = (unicodedata.normalize("NFKC", token[:_CODE_LETTERS]) for token in tokens)
-    return any(_CODE.search(token if token.isascii() else _NO_CODE.sub(" ", token)) for token in short)
+    ids = frozenset(document_terms(text).ids)
+    return any(_is_in(token, ids) for token in coded)
+
+
+def _coded(query: str) -> list[str]:
+    """Return the tokens that may contain a code."""
+    tokens = query.split(None, _CODE_WORDS)
+    return [token for token in tokens if _may_be_code(token)] if len(tokens) <= _CODE_WORDS else []
+
+
+def _may_be_code(token: str) -> bool:
+    short = unicodedata.normalize("NFKC", token[:_CODE_LETTERS])
+    return bool(_CODE.search(short if short.isascii() else _NO_CODE.sub(" ", plain_digits(short))))
+
+
+def _is_in(token: str, ids: AbstractSet[int]) -> bool:
+    """Return whether the terms of a text contain a token as one word, or all of its fields that have digits.
+
+    One of these fields must have the weight of a code: "8" of UTF-8 could be anything.
+    """
+    text, kinds = folded(token)
+    runs = [run.span() for run in _RUN.finditer(kinds)]
+    separated = [(start, end) for start, end in runs if kinds[start] in "lw"]
+    if 1 < len(runs) <= _JOINED and len(separated) == len(runs):
+        whole = _joined(text, runs)
+        if _is_code(whole) and _IDS[whole] in ids:
+            return True
+    numbered = [(start, end) for start, end in separated if any(map(str.isdigit, text[start:end]))]
+    if not any(_is_code(text[start:end]) for start, end in numbered):
+        return False
+    return all(_has_field(text[start:end], kinds[start:end], ids) for start, end in numbered)
+
+
+def _has_field(field: str, kinds: str, ids: AbstractSet[int]) -> bool:
+    parts = _derived(field, kinds)
+    return _IDS[field] in ids or (bool(parts) and all(_IDS[part] in ids for part in parts))
+
+
+def _is_code(term: str) -> bool:
+    """Return whether a term is one that a text hardly ever has by chance."""
+    return len(term) >= 4 and any(map(str.isdigit, term))
 
 
 _NO_CODE = re.compile(f"[{UNSEPARATED}]")

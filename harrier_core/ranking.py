@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harrier_core.errors import StoreUnsuitable
 from harrier_core.fusion import fused
-from harrier_core.lexical import Terms, document_terms, has_code, query_terms
+from harrier_core.lexical import has_code_of, query_terms
 from harrier_core.options import Options
 from harrier_core.query import WordSearch
 from harrier_core.records import Match
@@ -42,7 +42,7 @@ def ranked(store: OpenStore, queries: Sequence[str], vectors: Vectors | None, op
     if near is None:
         return [_ordered(each) for each in by_word]
     own = options.keyword_weight
-    asked = zip(queries, terms, by_word, strict=True)
+    asked = zip(queries, by_word, strict=True)
     weights = [_weight(*each) if own is None else own for each in asked]
     return [_fused(*lists) for lists in zip(by_vector, by_word, weights, strict=True)]
 
@@ -56,13 +56,12 @@ def worded(store: OpenStore) -> Worded:
     return store
 
 
-def _weight(query: str, terms: Terms, by_word: Sequence[Match]) -> float:
+def _weight(query: str, by_word: Sequence[Match]) -> float:
     """Return the weight of words: high if the query has a code that the best match by word has as well."""
-    if not by_word or not has_code(query):
+    if not by_word:
         return _WORDS
-    coded = {term for term, boost in zip(terms.ids, terms.weights, strict=True) if boost > 1}
     best = max(by_word, key=lambda match: match.score)
-    return _WORDS if coded.isdisjoint(document_terms(best.text).ids) else _CODES
+    return _CODES if has_code_of(query, best.text) else _WORDS
 
 
 def _fused(near: Sequence[Match], by_word: Sequence[Match], weight: float) -> list[Match]:

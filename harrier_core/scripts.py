@@ -8,7 +8,7 @@ from bisect import bisect_right
 
 # A text's kinds are a string of the same length, in which regular expressions find runs. "l" is a letter or digit whose
 # accents are dropped, "w" another one, "m" a mark, "h" a Han letter, "s" another letter of a script that does not
-# separate words, and "-" is anything else.
+# separate words, "r" a letter or digit that is replaced before words are found, and "-" is anything else.
 _Blocks = tuple[tuple[int, int], ...]
 
 # First and last letters of blocks in which words are not separated: Han, Kana, Hangul, Thai, Lao, Myanmar, Khmer.
@@ -27,6 +27,11 @@ _UNACCENTED: _Blocks = (
 )
 _FIRSTS = {blocks: [first for first, _ in blocks] for blocks in (_UNSEPARATED, _HAN, _UNACCENTED)}
 UNSEPARATED = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSEPARATED)  # for a character class
+# Letters that Unicode does not decompose, but that users type in more than one way: dotless i, because a capital I is
+# either; strokes, like accents; what the keyboards for Persian, Urdu and Arabic have for the same letter; and final
+# letters of Arabic that are often confused. Letters that a language keeps apart on one keyboard stay.
+_SAME = {ord(one): other for one, other in zip("ıłøđħŧکیىةہۀ", "ilodhtكييههه", strict=True)}
+_TWO = {"æ": "ae", "œ": "oe"}  # which become two letters
 _REMEMBERED = 1 << 16  # letters
 _TATWEEL = "\u0640"  # stretches an Arabic word, and is not part of it
 _VARIATIONS = re.compile("[\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # the same letter in another shape
@@ -43,6 +48,9 @@ def folded(text: str) -> tuple[str, str]:
     text = _VARIATIONS.sub("", _few_marks(text))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kinds = text.translate(_KINDS)
+    if "r" in kinds:
+        text = text.translate(_REPLACED)
+        kinds = text.translate(_KINDS)
     if "lm" in kinds:
         text = _without_accents(text, kinds)
         kinds = text.translate(_KINDS)
@@ -50,6 +58,11 @@ def folded(text: str) -> tuple[str, str]:
         text = text.replace(_TATWEEL, "")
         kinds = text.translate(_KINDS)
     return (text.translate(_PLAIN) if "l" in kinds else text), kinds
+
+
+def plain_digits(text: str) -> str:
+    """Return a text in which the decimal digits of any script are those of ASCII."""
+    return text.translate(_REPLACED)
 
 
 def _few_marks(text: str) -> str:
@@ -83,18 +96,42 @@ class _Plain(dict[int, str]):
 
     def __missing__(self, number: int) -> str:
         letter = chr(number)
-        plain = unicodedata.normalize("NFD", letter)[0] if _of(number, _UNACCENTED) else letter
+        plain = _base(letter.translate(_SAME)).translate(_SAME) if _of(number, _UNACCENTED) else letter
         if len(self) < _REMEMBERED:
             self[number] = plain
         return plain
 
 
+class _Replaced(dict[int, str]):
+    """What replaces each letter before words are found: most are kept."""
+
+    def __missing__(self, number: int) -> str:
+        new = _replacement(chr(number))
+        if len(self) < _REMEMBERED:
+            self[number] = new
+        return new
+
+
+def _replacement(letter: str) -> str:
+    """Return the ASCII digit for a decimal digit, two letters for a letter that is made of two, or the letter."""
+    if unicodedata.category(letter) == "Nd":
+        return str(unicodedata.decimal(letter))
+    return _TWO.get(_base(letter), letter)
+
+
+def _base(letter: str) -> str:
+    return unicodedata.normalize("NFD", letter)[0]
+
+
 def _kind(number: int) -> str:
-    category = unicodedata.category(chr(number))[0]
+    letter = chr(number)
+    category = unicodedata.category(letter)[0]
     if category == "M":
         return "m"
     if category not in "LN":
         return "-"
+    if _replacement(letter) != letter:
+        return "r"
     if _of(number, _UNSEPARATED):
         return "h" if _of(number, _HAN) else "s"
     return "l" if _of(number, _UNACCENTED) else "w"
@@ -105,4 +142,4 @@ def _of(number: int, blocks: _Blocks) -> bool:
     return place >= 0 and number <= blocks[place][1]
 
 
-_KINDS, _PLAIN = _Kinds(), _Plain()
+_KINDS, _PLAIN, _REPLACED = _Kinds(), _Plain(), _Replaced()

@@ -24,7 +24,7 @@ from harrier_core.lexical import VERSION
 from harrier_core.records import Chunk
 from harrier_pgvector.building import is_small, take_time
 from harrier_pgvector.catalogs import BUILD_MEMORY, INDEXES
-from harrier_pgvector.schema import BY_WORD, Name
+from harrier_pgvector.schema import BY_WORD, OF_WORDS, Name
 from harrier_pgvector.session import ask, transaction
 from harrier_pgvector.writing import send
 
@@ -169,7 +169,8 @@ class _Adding:
     def _create_beside_writers(self, connection: Connection[Any], table: Table) -> None:
         """Build the index while others write. It cannot run in a transaction, so the user's time limits apply."""
         try:
-            connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
+            create = table.format("CREATE INDEX CONCURRENTLY ON {table} {of_words}", of_words=OF_WORDS)
+            connection.execute(create, [])
         except (errors.QueryCanceled, errors.LockNotAvailable):
             raise StoreUnavailable(
                 f"the index of the words of {self._name} was cancelled, for example by statement_timeout or "

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _EXACT = 5_000  # rows of a table that is searched exactly; also the limit for counting the rows that have a term
 _BUDGET = 2_000  # rows with the rarest terms: of 100,000, they include 98 % of the ten best; each costs reading a page
 _MOST = 4 * _BUDGET  # rows that are checked if the budget is not enough
+_TIMES = 2  # rows for each of the k best that are checked at least; a longer list than _BUDGET needs all terms
+_LEAST = 200  # rows that are scored under a condition, for the k best to be among them
 _BYTES = 3_000  # size of a row, in a table whose rows have not been counted yet
 
 # `best` are rows with the rarest terms. If they are too few, because hardly any row has these or meets the condition,
@@ -75,7 +77,8 @@ _SEARCH = """
         FROM counted CROSS JOIN size WHERE df > 0 WINDOW rarest AS (ORDER BY df, term ROWS UNBOUNDED PRECEDING)
     ),
     other (term, upto, near) AS MATERIALIZED (
-        SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 FROM weighed WHERE NOT rare
+        SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 OR {deep}
+        FROM weighed WHERE NOT rare
     ),
     query (lex, rare, near, others, upto, nearupto) AS MATERIALIZED (
         SELECT ('{{' || string_agg((term + 1)::text || ':' || weight::text, ',' ORDER BY term) || '}}/{dimensions}')
@@ -88,7 +91,7 @@ _SEARCH = """
         SELECT {rows} FROM ({by_rare} LIMIT {seen}) AS candidates ORDER BY far, record_id, number LIMIT %s
     ),
     few (few, wide) AS MATERIALIZED (
-        SELECT count(*) < %s AND EXISTS (SELECT FROM other), {wide} FROM best
+        SELECT {few} AND EXISTS (SELECT FROM other), {wide} FROM best
     ),
     nearby AS MATERIALIZED (
         SELECT {rows} FROM ({by_near} LIMIT {seen_near}) AS candidates ORDER BY far, record_id, number LIMIT %s
@@ -96,7 +99,7 @@ _SEARCH = """
     SELECT * FROM best UNION ALL SELECT * FROM nearby {rest} ORDER BY far, record_id, number LIMIT %s"""
 _REST = """
     UNION ALL SELECT * FROM (
-        SELECT {rows} FROM ({by_others} LIMIT {most}) AS candidates ORDER BY far, record_id, number LIMIT %s
+        SELECT {rows} FROM ({by_others} LIMIT {many}) AS candidates ORDER BY far, record_id, number LIMIT %s
     ) AS others"""
 _ROWS = """
     record_id, number, text, metadata, start_at, end_at, {stored} AS stored,
@@ -109,14 +112,15 @@ _HAVING = """
     UNION ALL
     SELECT * FROM {table} WHERE {only} AND (terms && (SELECT {terms} FROM query)) IS TRUE
         AND (SELECT {upto} > greatest({most}::float8, (SELECT n FROM size) / 2) FROM query)"""
-_SEEN = "(SELECT CASE WHEN {upto} <= {most}::float8 THEN {most} ELSE {exact} END FROM query)"
+_SEEN = "(SELECT CASE WHEN {upto} <= {most}::float8 THEN {many} ELSE {some} END FROM query)"
 _RARE = {"only": "true", "terms": "rare", "upto": "upto"}
 _NEAR = {"only": "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)", "terms": "near", "upto": "nearupto"}
 
 # With a condition, some rows with rare terms are tested first, to estimate what share meets it. If it is large, all
 # such rows are tested one by one; if not, the condition's own index finds the rows that meet it, which takes longer the
 # more there are. If `best` are too few, the share of those that met it decides how the others are found in the same way
-# (`wide`).
+# (`wide`). If most rows with rare terms did not meet it, more than k are needed: the budget was spent on others, and
+# the best of what is left may not be the best of all that meet it.
 _TRIED = """
     tried (share) AS MATERIALIZED (
         SELECT (count(*) FILTER (WHERE {where}) + 1)::float8 / (count(*) + 2)
@@ -125,6 +129,8 @@ _TRIED = """
     choice (testing) AS MATERIALIZED (
         SELECT {row} * least(upto, {most}::float8 / share) * (1 - share) < n * share FROM query, tried, size
     ),"""
+_FEW = "(count(*) < %s OR count(*) < {least} AND {share} * count(*) < (SELECT upto FROM query))"
+_SHARE = 4  # at most one in so many met the condition
 _ROW = 40  # the cost of reading and testing a row, relative to finding one in an index
 _RARE_AND = """
     SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND ({where}) IS TRUE
@@ -171,6 +177,9 @@ def statement(
         "budget": literal(_BUDGET),
         "most": literal(_MOST),
         "bytes": literal(_BYTES),
+        "many": literal(max(_MOST, _TIMES * k)),
+        "some": literal(max(_EXACT, _TIMES * k)),
+        "deep": literal(k > _BUDGET),
         "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
     }
     bound: list[object] = [*asked(terms), *table.names, *table.names]
@@ -181,25 +190,29 @@ def statement(
             "by_near": table.format(_HAVING, **near, **parts),
             "seen": table.format(_SEEN, **rare, **parts),
             "seen_near": table.format(_SEEN, **near, **parts),
+            "few": sql.SQL("count(*) < %s"),
             "wide": sql.SQL("true"),
             "tried": sql.SQL(""),
             "rest": sql.SQL(""),
         }
         return table.format(_SEARCH, **parts), [*bound, k, k, k, k]
     parts["where"], values = condition
-    parts["row"] = literal(_ROW)
+    parts |= {"row": literal(_ROW), "least": literal(_LEAST), "share": literal(_SHARE)}
     parts["others"] = sql.SQL(_OTHERS_TESTED if served else _OTHERS)
     parts |= {
         "tried": table.format(_TRIED, **parts),
         "by_rare": table.format(_RARE_AND, **parts),
         "by_near": table.format(_NEAR_AND, **parts),
         "by_others": table.format(_OTHERS_AND, **parts),
-        "seen": parts["most"],
-        "seen_near": parts["most"],
-        "wide": table.format(_WIDE, **parts) if served else sql.SQL("false"),
+        "seen": parts["many"],
+        "seen_near": parts["many"],
+        "few": table.format(_FEW, **parts),
+        "wide": table.format(_WIDE, **parts) if served else sql.SQL("true"),
     }
     parts["rest"] = table.format(_REST, **parts)
-    bound += [*values, *values, *values, k, k, *values, k, k, *values, k, k]
+    least = max(k, _LEAST)
+    enough = least if served else k  # without an index on the condition, all other rows would be tested one by one
+    bound += [*values, *values, *values, least, k, *values, least, enough, *values, least, k]
     return table.format(_SEARCH, **parts), bound
 
 

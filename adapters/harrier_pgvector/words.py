@@ -3,7 +3,7 @@
 terms int4[]                     the ids of a text's terms, ascending; a GIN index finds rows by them
 lex sparsevec(1000000000)        the weight of each, whose inner product with a query's is the score of a row
 
-The comment on `lex` says which words all rows have, as {"words": 1}. Without it, words are still being added: all
+The comment on `lex` says which words all rows have, as {"words": 2}. Without it, words are still being added: all
 writers write them, and no one searches by them yet.
 """
 

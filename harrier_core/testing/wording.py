@@ -169,10 +169,11 @@ class WordingContract(InAPlace):
         assert index.search("connection", mode="keyword")[0].score > alone  # it is rarer now
         assert index.verify().sound
 
-    def test_a_code_that_is_not_there(self, index: Index) -> None:
-        """A code that is not in the index gives words no more weight than any other query."""
-        index.ingest(NOTES)
-        query = "why was the connection refused ERR_9999"
+    @pytest.mark.parametrize("code", ["ERR_9999", "CVE-2024-12345", "2024-01-15"])
+    def test_a_code_that_is_not_there(self, index: Index, code: str) -> None:
+        """A code that is not in the index, or only in part, gives words no more weight than any other query."""
+        index.ingest([*NOTES, Record("year", "Report of 2024")])
+        query = f"connection {code}"
         weighed = index.search(query, 3, mode="hybrid", keyword_weight=0.5)
         assert index.search(query, 3, mode="hybrid") == weighed
 

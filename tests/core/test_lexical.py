@@ -16,6 +16,7 @@ from harrier_core.lexical import (
     _spelled,
     document_terms,
     has_code,
+    has_code_of,
     query_terms,
     term_id,
 )
@@ -39,7 +40,7 @@ def spelled(text: str) -> set[str]:
         ("CAFÉ", {"cafe"}),
         ("Ёлка", {"елка"}),
         ("ΆΛΦΑ", {"αλφα"}),
-        ("مُدَرِّسَة", {"مدرسة"}),
+        ("مُدَرِّسَة", {"مدرسه"}),
         ("ســلام", {"سلام"}),
         ("שָׁלוֹם", {"שלום"}),
         ("हिन्दी", {"हिन्दी"}),
@@ -80,6 +81,46 @@ def test_terms_of(text: str, terms: set[str]) -> None:
 def test_spelling_variants(one: str, other: str) -> None:
     """All terms of the shorter form occur in the other form."""
     assert min(spelled(one), spelled(other), key=len) <= max(spelled(one), spelled(other), key=len)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ısparta", "Isparta"),
+        ("IŞIK", "ışık"),
+        ("İstanbul", "istanbul"),
+        ("Łódź", "Lodz"),
+        ("KØBENHAVN", "Kobenhavn"),
+        ("đường", "duong"),
+        ("Ħamrun", "hamrun"),
+        ("ŒUVRE", "oeuvre"),
+        ("Æble", "aeble"),
+        ("ǽ", "ae"),
+        ("کتاب", "كتاب"),
+        ("یک", "يك"),
+        ("على", "علي"),
+        ("مدرسة", "مدرسه"),
+        ("پاکستان میں ہے", "پاكستان ميں هے"),
+        ("خانۀ", "خانه"),
+        ("١٢٣٤٥", "12345"),
+        ("KB۵۰۳۴۴۴۱", "KB5034441"),
+        ("१२३४५", "12345"),
+        ("ปี๒๕๖๓", "ปี2563"),
+        ("𝟙𝟚", "12"),
+    ],
+)
+def test_letters_that_users_type_differently(one: str, other: str) -> None:
+    """Letters that one keyboard has and another lacks, or that change with the case, are one; and so are digits."""
+    assert spelled(one) == spelled(other)
+    assert spelled(one.upper()) == spelled(one.lower()) == spelled(one)
+    assert has_code(one) == has_code(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("ہے", "ہی"), ("بھ", "به"), ("ґрати", "грати"), ("þing", "thing"), ("७", "७०")]
+)
+def test_different_letters_stay_different(one: str, other: str) -> None:
+    assert spelled(one) != spelled(other)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +185,16 @@ def test_a_query_of_any_length() -> None:
     assert list(found.ids) == sorted(found.ids)
 
 
+def test_a_very_long_query() -> None:
+    """What is beyond its first 32,768 letters is not read: a megabyte would take seconds."""
+    found = query_terms("KB5034441 " + "word " * 6_000 + "KB5034442 " + "word " * 6_000 + "KB5034443")
+    assert term_id("kb5034441") in found.ids
+    assert term_id("kb5034442") in found.ids
+    assert term_id("kb5034443") not in found.ids
+    assert query_terms("東" * 40_000 + "京").ids == query_terms("東東").ids
+    assert query_terms(" " * 40_000 + "bread") == query_terms("bread")
+
+
 def test_unlimited_combining_marks() -> None:
     """A letter keeps thirty marks, so that no text takes minutes."""
     marks = "\u0301\u0316"
@@ -197,3 +248,46 @@ def test_codes(text: str) -> None:
 )
 def test_no_codes(text: str) -> None:
     assert not has_code(text)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("what is KB5034441", "Install KB5034441."),
+        ("what is KB5034441", "Install KB 5034441."),
+        ("kb 5034441", "Install KB5034441."),
+        ("ERR_CONN_1042", "ERR CONN 1042"),
+        ("error=0x80070005", "0X80070005 was returned"),
+        ("on 2024-01-15", "written on 15.01.2024"),
+        ("CVE-2024-12345 or KB5034441?", "KB5034441 repairs it."),
+        ("an SSD of 512GB", "512 GB"),
+        ("PostgreSQL 13.4", "PostgreSQL 13.4 was released"),
+        ("ask abcdef42@abc.org", "mailto:abcdef42@abc.org"),
+        ("KB۵۰۳۴۴۴۱", "KB5034441"),
+        ("UTF-8", "encoded as utf8"),
+    ],
+)
+def test_a_code_in_a_text(query: str, text: str) -> None:
+    assert has_code_of(query, text)
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("is there a fix for CVE-2024-12345", "CVE-2024-99999 was fixed last week"),
+        ("is there a fix for CVE-2024-12345", "The annual report of 2024"),
+        ("invoice INV-2024-00017", "invoice INV-2024-00018"),
+        ("what happened on 2024-01-15", "report of 2024"),
+        ("ISO-27001-2022", "ISO-9001-2022"),
+        ("order 4711-0815-1234", "order 9999-0815-5678"),
+        ("AB-1234/5", "AB-1234/6"),
+        ("UTF-8", "8 letters of UTF"),
+        ("v1.2.3", "v1.2.4 and 3"),
+        ("in 1984", "in 1984"),
+        ("KB5034441", ""),
+        ("word " * 40 + "KB5034441", "KB5034441"),
+    ],
+)
+def test_no_code_in_a_text(query: str, text: str) -> None:
+    """A text does not have a code of which it has only parts, such as the year; nor does a query without a code."""
+    assert not has_code_of(query, text)

@@ -28,7 +28,7 @@ from qdrant_stub import Fault, Stub
 from harrier_core import Index, Record
 from harrier_core.contents import Contents
 from harrier_core.errors import StoreUnsuitable
-from harrier_core.lexical import document_terms
+from harrier_core.lexical import VERSION, document_terms
 from harrier_core.store import Worded
 from harrier_core.testing.wording import made
 
@@ -162,17 +162,18 @@ def test_words_of_another_version(place: NewStore) -> None:
     right = found(index, "bread")
     chunk = next(iter(index.read(["r00003"]))).chunk
     tamper(store._backend, chunk.id, (1,), (1.0,))
-    store._backend.words.mark(2)
+    store._backend.words.mark(VERSION + 1)
     index = Index(place(), Hashing())
+    newer = f"words of version {VERSION + 1}, but this release reads {VERSION}; update harrier"
     for use in (lambda: index.search("bread", mode="keyword"), lambda: index.ingest(made(41, 5)), lambda: wrong(index)):
-        with pytest.raises(StoreUnsuitable, match="words of version 2, but this release reads 1; update harrier"):
+        with pytest.raises(StoreUnsuitable, match=newer):
             use()
     assert index.search("bread")
-    store._backend.words.mark(0)
+    store._backend.words.mark(VERSION - 1)
     index = Index(place(), Hashing())
     with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\)"):
         index.search("bread", mode="keyword")
-    with pytest.raises(StoreUnsuitable, match=r"version 0, but this release reads 1; renew them"):
+    with pytest.raises(StoreUnsuitable, match=f"version {VERSION - 1}, but this release reads {VERSION}; renew them"):
         wrong(index)
     index.add_keywords()
     assert (wrong(index), found(index, "bread")) == ([], right)
@@ -188,7 +189,7 @@ def test_interrupted_anywhere(place: NewStore, monkeypatch: pytest.MonkeyPatch, 
     index.ingest(RECORDS)
     right = found(index, "bread")
     words = store._backend.words
-    words.mark(0)
+    words.mark(VERSION - 1)
     original, number = getattr(words, step), 0
 
     def interrupted(*arguments: Any) -> None:
@@ -284,7 +285,7 @@ def test_chunks_that_vanish_while_words_are_added(place: NewStore) -> None:
     store._backend.words.create()
     index.delete(["r00007"])
     store._backend.words.write(chunks)
-    store._backend.words.mark(1)
+    store._backend.words.mark(VERSION)
     assert wrong(index) == []
 
 
@@ -412,7 +413,7 @@ def test_the_version_of_words_in_a_folder(tmp_path: Path) -> None:
         assert os.path.samestat(before, space.stat())
         assert before.st_mtime_ns == space.stat().st_mtime_ns
         own = tmp_path / "docs" / "harrier_words.json"
-        assert json.loads(own.read_text()) == {"harrier_words": 1}
+        assert json.loads(own.read_text()) == {"harrier_words": VERSION}
         assert own.stat().st_mode & 0o077 == 0
         own.write_text("{")
         assert index.store.describe().health.endswith("its harrier_words.json cannot be read")
