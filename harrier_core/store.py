@@ -296,8 +296,8 @@ class Exchange(Protocol):
     def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:
         """Call `last` while no one else can write to the place, and then exchange the names.
 
-        `last` gets both places as they must be used then. If it raises an error, or this process ends at any moment,
-        everything keeps its name.
+        `last` gets both places as they must be used then. It may also be called before, while others write. If it
+        raises an error, or this process ends at any moment, everything keeps its name.
         """
 
 

@@ -189,7 +189,8 @@ class TableExchange:
             if attempt:
                 time.sleep(comparing.TURN)
             if self._comparison.renew() or attempt:
-                last(old, new)
+                with suppress(StoreUnavailable):  # others write meanwhile; what is left is done below
+                    last(old, new)
             is_known = self._comparison.is_known
 
             def run(connection: Connection[Any], *, is_known: bool = is_known) -> None:

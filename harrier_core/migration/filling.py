@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from time import perf_counter
 
 from harrier_core.migration.encoding import Encoding
 from harrier_core.migration.reading import Reader
@@ -60,6 +61,7 @@ class Filling:
         self._itemsize = itemsize
         self._lock = threading.Lock()
         self._rejected: dict[str, str] = {}
+        self.seconds = 0.0  # that the last pass took
 
     def use(self, old: OpenStore, new: OpenStore) -> None:
         """Continue with other handles of the same two places, even after an error."""
@@ -70,7 +72,9 @@ class Filling:
         """Run passes until one finds nothing to do, but at most this many."""
         self._report.complete = False
         while passes and not self._report.complete:
+            begin = perf_counter()
             self._report.complete = not self._once()
+            self.seconds = perf_counter() - begin
             passes -= 1
         self._report.rejected = list(self._rejected.items())
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
     from harrier_core.parts import HasIndexEncoder
 
+_BEHIND = 10.0  # seconds of work that may be left once writers have to wait
+
 
 def reembed(
     place: VectorStore | str,
@@ -155,7 +157,7 @@ def _exchange(
                 new.build_indexes()
                 filling.run()  # what was written while they were built
                 _refuse_rejected(report)
-                _refuse_incomplete(report)  # the rest would be encoded while writers wait
+                _refuse_slow(filling, report)
                 report.stage = "switching"
                 told.tell()
                 exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
@@ -184,14 +186,16 @@ def _catch_up(filling: Filling, places: tuple[OpenStore, OpenStore], report: Ree
     filling.use(*places)
     filling.run()
     _refuse_rejected(report)
-    _refuse_incomplete(report)
-
-
-def _refuse_incomplete(report: ReembedReport) -> None:
     if not report.complete:
+        raise StoreUnavailable("others still write to the index; nothing was exchanged; try again")
+
+
+def _refuse_slow(filling: Filling, report: ReembedReport) -> None:
+    """Raise StoreUnavailable if writers, who would have to wait for the rest, write more than can be carried over."""
+    if not report.complete and filling.seconds > _BEHIND:
         raise StoreUnavailable(
-            f"writers change the index faster than its changes are carried over: {report.passes} passes each found "
-            "more; nothing was exchanged; try again when less is written"
+            f"writers change the index faster than its changes are carried over: the last of {report.passes} passes "
+            f"took {filling.seconds:.0f} s; nothing was exchanged; try again when less is written"
         )
 
 

@@ -31,7 +31,7 @@ from harrier_core import (
     StoreUnavailable,
     StoreUnsuitable,
 )
-from harrier_core.migration import ReembedReport, back, recut, reembed, spaces, switch
+from harrier_core.migration import ReembedReport, back, recut, reembed, reembedding, spaces, switch
 from harrier_core.migration.changing import Changing
 from harrier_core.store import Stored
 
@@ -280,26 +280,40 @@ def test_a_new_place_in_the_way_back(store: PgVectorStore) -> None:
 
 
 class Overtaken(Other):
-    """A model that others overtake: while it encodes records, another one is written."""
+    """A model that others overtake: each time that it encodes, until writers have to wait, a record is written."""
 
     def __init__(self, index: Index) -> None:
         super().__init__()
         self._index = index
         self._number = 0
+        self.stage = ""
 
     def submit_documents(self, texts: Any) -> Any:
-        self._number += 1
-        self._index.ingest([Record("new", f"text {self._number}")], build_indexes=False)
+        if self.stage != "switching":
+            self._number += 1
+            self._index.ingest([Record("new", f"text {self._number}")], build_indexes=False)
         return super().submit_documents(texts)
 
+    def note(self, report: ReembedReport) -> None:
+        self.stage = report.stage
 
-def test_writers_that_are_faster_than_the_model(store: PgVectorStore) -> None:
-    """The switch is refused before they have to wait for what is left."""
+
+@pytest.mark.parametrize("left", [0.0, 60.0])
+def test_writers_that_are_faster_than_the_model(
+    store: PgVectorStore, monkeypatch: pytest.MonkeyPatch, left: float
+) -> None:
+    """The switch is refused before they have to wait, unless what is left takes a few seconds only."""
+    monkeypatch.setattr(reembedding, "_BEHIND", left)
     reembed(store, Other())
     index = Index(store, Hashing(), chunking=CHUNKING)
     index.ingest([Record("new", "text")])
+    model = Overtaken(index)
+    if left:
+        assert switch(store, model, on_progress=model.note).complete
+        assert model.stage == "switching"
+        return
     with pytest.raises(StoreUnavailable, match="faster than its changes are carried over.*nothing was exchanged"):
-        switch(store, Overtaken(index))
+        switch(store, model, on_progress=model.note)
     assert switch(store, Other()).complete
 
 
