@@ -160,7 +160,7 @@ ROOMS: dict[str, set[str]] = {
     "given": {"embedder", "errors", "records", "types", "numpy"},
     "seen": {"records", "numpy"},
     "intake": {"foreign", "given", "records", "seen", "store", "types"},
-    "pruning": {"errors", "filters", "records", "store"},
+    "pruning": {"errors", "filters", "records", "store", "numpy"},
     "key_values": set(),
     "memory": {"chunking", "embedder", "key_values", "records", "store", "types", "numpy"},
     "closing": set(),

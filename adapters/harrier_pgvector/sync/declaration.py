@@ -111,6 +111,7 @@ class Declaration:
     chunking: Chunking | None
     notify: bool
     row_security: bool  # whether the chunks must have it if the source has it
+    outdated: bool  # its triggers do not notice changes of columns that were added to a row that is used as a whole
     owner: str  # the role that declared it
     reads_as: str | None  # the role whose rights count for the source; None for the worker's own
     state: State
@@ -156,6 +157,11 @@ class Declaration:
             return (
                 f"changes of {tables} are not detected, because triggers are missing or disabled; enable them, or add "
                 "them with 'harrier sync rescan'"
+            )
+        if self.outdated:
+            return (
+                "its text is made of whole rows, and it was declared before changes of added columns were noticed; "
+                "declare it again with replace"
             )
         if self.facts.exposed and self.row_security:
             return (
@@ -241,6 +247,7 @@ def _declaration(
         said["text"],
         tuple(said["metadata"]),
         tuple(said["watched"]),
+        said.get("whole", False),
     )
     return Declaration(
         number=number,
@@ -251,6 +258,7 @@ def _declaration(
         chunking=Chunking(**said["chunking"]) if said["chunking"] else None,
         notify=said["notify"],
         row_security=said["row_security"],
+        outdated="whole" not in said and "s.*" in said["text"],
         owner=owner,
         # A superuser's role is not assumed: a worker with fewer rights must not gain any.
         reads_as=None if by_us or by_superuser else owner,
@@ -278,6 +286,7 @@ def to_json(
             "text": source.text,
             "metadata": source.metadata,
             "watched": source.watched,
+            "whole": source.whole,
             "chunking": asdict(chunking) if chunking else None,
             "notify": notify,
             "row_security": row_security,

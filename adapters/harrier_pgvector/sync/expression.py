@@ -35,7 +35,7 @@ _MADE_OF = """
     SELECT pg_get_expr(c.conbin, c.conrelid),
         ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = c.conrelid AND a.attnum > 0
             AND NOT a.attisdropped AND (a.attnum = ANY(c.conkey) OR 0 = ANY(c.conkey))),
-        {strangers}, {loose}
+        0 = ANY(c.conkey), {strangers}, {loose}
     FROM pg_constraint AS c WHERE c.contype = 'c' AND c.conrelid = 'harrier_sync.s'::regclass""".replace(
     "{strangers}", STRANGERS.format(_OWNERS)
 ).replace("{loose}", _LOOSE)
@@ -54,8 +54,11 @@ def joined(columns: Collection[str], texts: Sequence[str]) -> str:
 
 def resolve(
     connection: Connection[Any], table: sql.Identifier, expression: str, path: str, trust: Collection[str]
-) -> tuple[str, set[str]]:
-    """Return the expression with all names qualified, and the columns that it uses; path: where to find its names."""
+) -> tuple[str, set[str], bool]:
+    """Return the expression with all names qualified, the columns that it uses, and whether it uses the row as a whole.
+
+    path: where to find its names.
+    """
     try:
         with connection.transaction():
             connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(_PROBE, table), [])
@@ -64,7 +67,7 @@ def resolve(
             check = sql.SQL("ALTER TABLE {} ADD CHECK ({} IS NOT NULL) NOT VALID").format(_PROBE, written(expression))
             connection.execute(check, [])
             configure(connection, {"search_path": PATH})
-            [(resolved, columns, strangers, loose)] = connection.execute(_MADE_OF).fetchall()
+            [(resolved, columns, whole, strangers, loose)] = connection.execute(_MADE_OF).fetchall()
             connection.execute(sql.SQL("DROP TABLE {}").format(_PROBE), [])
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
         raise
@@ -80,4 +83,4 @@ def resolve(
         )
     if not columns:
         raise SettingError("the text names no column, so it would be the same for every row")
-    return resolved.removeprefix("(").removesuffix(_END), set(columns)
+    return resolved.removeprefix("(").removesuffix(_END), set(columns), whole

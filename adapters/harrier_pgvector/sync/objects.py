@@ -152,8 +152,8 @@ END"""
             ),
             new_key=Name("n", key.columns[0].name),
             old_key=Name("o", key.columns[0].name),
-            new_watched=_columns("n", self.source.watched),
-            old_watched=_columns("o", self.source.watched),
+            new_watched=_watched("n", self.source),
+            old_watched=_watched("o", self.source),
             notify=sql.SQL("\n    IF FOUND THEN PERFORM pg_notify('harrier_sync', ''); END IF;" if notify else ""),
         )
         return sql.SQL(
@@ -233,8 +233,10 @@ def drop_noticing(number: int) -> list[sql.Composed]:
     ]
 
 
-def _columns(alias: str, names: tuple[str, ...]) -> sql.Composed:
-    return sql.SQL(", ").join(Name(alias, name) for name in names)
+def _watched(alias: str, source: Source) -> sql.Composed:
+    if source.whole:  # including columns that are added later
+        return sql.SQL("{}.*").format(Name(alias))
+    return sql.SQL(", ").join(Name(alias, name) for name in source.watched)
 
 
 def _tag(body: str) -> str:

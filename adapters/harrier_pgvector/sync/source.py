@@ -59,11 +59,20 @@ _COLUMNS = """
     WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 
 
-# A table's columns by name: number, type and modifier, which reveal a column that replaced another.
+# A table's columns by name: number, type and modifier, which reveal a column that replaced another, and what else its
+# values depend on: the expression of a generated column, and the labels of an enum, also in a domain or an array.
 COLUMNS_OF: LiteralString = """
-    SELECT jsonb_object_agg(a.attname, jsonb_build_array(a.attnum, a.atttypid::bigint, a.atttypmod))
+    SELECT jsonb_object_agg(a.attname, jsonb_build_array(a.attnum, a.atttypid::bigint, a.atttypmod,
+        CASE WHEN a.attgenerated <> '' THEN (
+            SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef AS d
+            WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum
+        ) END,
+        (SELECT encode(sha256(convert_to(string_agg(e.enumlabel::text, ',' ORDER BY e.oid), 'UTF8')), 'hex')
+            FROM pg_type AS y JOIN pg_enum AS e ON e.enumtypid IN (y.oid, y.typbasetype, y.typelem)
+            WHERE y.oid = a.atttypid)
+    ))
     FROM pg_attribute a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped"""
-Columns = Mapping[str, Sequence[int]]
+Columns = Mapping[str, Sequence[int | str | None]]
 Trust = Collection[str]
 
 
@@ -171,6 +180,7 @@ class Source:
     text: str  # as SQL over a row
     metadata: tuple[str, ...]  # columns
     watched: tuple[str, ...]  # columns that text and metadata are made of
+    whole: bool  # they may be made of any column, including later ones
 
     @property
     def name(self) -> sql.Identifier:
@@ -179,6 +189,8 @@ class Source:
 
     def needed(self, columns: Columns) -> Columns:
         """Return those of the columns that it uses, if they exist."""
+        if self.whole:
+            return columns
         names = {*self.watched, *(column.name for column in self.key.columns)}
         return {name: columns[name] for name in sorted(names & columns.keys())}
 
@@ -219,14 +231,14 @@ def find(
     names = [column[0] for column in columns]
     if unknown := [column for column in metadata if column not in names]:
         raise SettingError(f"{schema}.{table} has no column {unknown[0]!r}; it has {', '.join(names)}")
-    expression, made_of = resolve(connection, Name(schema, table), joined(names, text), path.setting, trust)
+    expression, made_of, whole = resolve(connection, Name(schema, table), joined(names, text), path.setting, trust)
     watched = {*made_of, *metadata}
     virtual = {column[0] for column in columns if column[4]}
     if watched & virtual:  # computed when read, so all columns that it may use are watched
-        watched = set(names) - virtual
+        watched, whole = set(names) - virtual, True
     key = _key(f"{schema}.{table}", columns)
     return Source(
-        oid, schema, table, key, expression, tuple(metadata), tuple(name for name in names if name in watched)
+        oid, schema, table, key, expression, tuple(metadata), tuple(name for name in names if name in watched), whole
     )
 
 

@@ -165,7 +165,8 @@ class SyncWorker:
     def _idle(self, seen: int, *, until_empty: bool) -> None:
         """Wait for a signal; one of the lanes meanwhile checks whether there is anything to do, and wakes the other."""
         if not self._looking.acquire(blocking=False):
-            self._signal.wait(seen, _OTHER_LOOKS)
+            # The other lane may have begun to wait before this one knew of a pause.
+            self._signal.wait(seen, max(FIRST_PAUSE, min(_OTHER_LOOKS, self._tables.waits())))
             return
         try:
             while not self._signal.wait(seen, self._interval()):

@@ -34,27 +34,32 @@ def texts(execute: Execute, table: str = "chunks") -> list[tuple[str, str]]:
     return execute(f"SELECT record_id, text FROM {table} ORDER BY 1")
 
 
+def is_done(sync: Any) -> bool:
+    status = sync.status()
+    return (status.left, status.leased) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("swap", "renamed"), [(_SWAP, "articles_old"), (_SWAP_SCHEMAS, "old.articles")], ids=["tables", "schemas"]
 )
 def test_changes(database: str, execute: Execute, sync: Any, swap: str, renamed: str) -> None:
     """A worker that knows the earlier name reads no row of the other table."""
     with running(database):
-        wait_for(lambda: len(texts(execute)) == 5 and sync.status().left == 0)
+        wait_for(lambda: len(texts(execute)) == 5 and is_done(sync))
         execute(swap)
         execute(f"UPDATE {renamed} SET body = 'changed' WHERE id IN (1, 5)")
-        wait_for(lambda: sync.status().left == 0)
+        wait_for(lambda: is_done(sync))
         assert texts(execute) == execute(f"SELECT id::text, body FROM {renamed} ORDER BY 1")
     assert sync.status().state == "active"
 
 
 def test_a_scan(database: str, execute: Execute, sync: Any) -> None:
     with running(database):
-        wait_for(lambda: len(texts(execute)) == 5 and sync.status().left == 0)
+        wait_for(lambda: len(texts(execute)) == 5 and is_done(sync))
         execute(_SWAP)
         execute("TRUNCATE articles")
         sync.rescan()
-        wait_for(lambda: execute("SELECT count(*) FROM harrier_sync.scans") == [(0,)] and sync.status().left == 0)
+        wait_for(lambda: execute("SELECT count(*) FROM harrier_sync.scans") == [(0,)] and is_done(sync))
         assert texts(execute) == execute("SELECT id::text, body FROM articles_old ORDER BY 1")
 
 
@@ -62,7 +67,7 @@ def test_another_table_that_cannot_be_read(database: str, execute: Execute, sync
     """Errors of the other table are not those of the source, and fail no row."""
     execute("ALTER TABLE articles_new RENAME body TO other")
     with running(database):
-        wait_for(lambda: len(texts(execute)) == 5 and sync.status().left == 0)
+        wait_for(lambda: len(texts(execute)) == 5 and is_done(sync))
         execute(_SWAP)
         execute("UPDATE articles_old SET body = 'changed' WHERE id IN (1, 5)")
         wait_for(lambda: texts(execute) == execute("SELECT id::text, body FROM articles_old ORDER BY 1"))
