@@ -56,11 +56,11 @@ class Searching(ABC):
 
     All of them take these keywords. where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr", "year":
     {"$gte": 2020}}. offset: how many matches to skip, for a second page (in "hybrid" each page is cut from lists of its
-    own depth, so that the end of one may appear again in the next). min_score: leave out matches with a lower score.
-    exact: compare all chunks, even if there is an index. ef: how many candidates the HNSW index considers; more of them
-    find more, and take longer. expand: give each match the chunks around it in `around` and `passage`, the given number
-    on either side, or "record" for all of its record. with_vectors: give each match its own, in `vector`. `exact` and
-    `ef` only concern vectors, not words.
+    own depth, so that the end of one may appear again in the next; so may one of many equal matches that an HNSW index
+    finds). min_score: leave out matches with a lower score. exact: compare all chunks, even if there is an index. ef:
+    how many candidates the HNSW index considers; more of them find more, and take longer. expand: give each match the
+    chunks around it in `around` and `passage`, the given number on either side, or "record" for all of its record.
+    with_vectors: give each match its own, in `vector`. `exact` and `ef` only concern vectors, not words.
 
     Searches by text take these as well. mode: "dense" finds by meaning, "keyword" by word and without the model, and
     "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its

@@ -19,6 +19,11 @@ _PUT = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DESCRIBE = "UPDATE chunks SET metadata = ?, start = ?, end = ?, hash = ? WHERE record_id = ? AND number = ?"
 
 
+def _order(found: tuple[float, Stored]) -> tuple[float, str, int]:
+    """Return what orders matches: the best first, and equal ones by their keys."""
+    return -round(found[0], 6), found[1].chunk.record_id, found[1].chunk.number
+
+
 class SqliteStore:
     """A store in a file, which checks its space at the beginning of each transaction."""
 
@@ -107,7 +112,7 @@ class SqliteStore:
     def search(self, search: Search) -> list[list[Match]]:
         stored = list(self.read(None, search.where))
         found = [[(float(each.vector @ vector), each) for each in stored] for vector in search.vectors]
-        best = [sorted(each, key=lambda pair: -pair[0])[: search.k] for each in found]
+        best = [sorted(each, key=_order)[: search.k] for each in found]
         return [[Match(s.chunk, c, c, s.vector if search.with_vectors else None) for c, s in each] for each in best]
 
 

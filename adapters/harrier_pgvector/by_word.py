@@ -88,22 +88,29 @@ _SEARCH = """
     ),
     {tried}
     best AS MATERIALIZED (
-        SELECT {rows} FROM ({by_rare} LIMIT {seen}) AS candidates ORDER BY far, record_id, number LIMIT %s
+        SELECT * FROM (SELECT {rows} FROM ({by_rare} LIMIT {seen}) AS candidates OFFSET 0) AS scored
+        ORDER BY {order} LIMIT %s
     ),
     few (few, wide) AS MATERIALIZED (
         SELECT {few} AND EXISTS (SELECT FROM other), {wide} FROM best
     ),
     nearby AS MATERIALIZED (
-        SELECT {rows} FROM ({by_near} LIMIT {seen_near}) AS candidates ORDER BY far, record_id, number LIMIT %s
+        SELECT * FROM (SELECT {rows} FROM ({by_near} LIMIT {seen_near}) AS candidates OFFSET 0) AS scored
+        ORDER BY {order} LIMIT %s
     )
-    SELECT * FROM best UNION ALL SELECT * FROM nearby {rest} ORDER BY far, record_id, number LIMIT %s"""
+    SELECT * FROM (SELECT * FROM best UNION ALL SELECT * FROM nearby {rest}) AS found ORDER BY {order} LIMIT %s"""
 _REST = """
     UNION ALL SELECT * FROM (
-        SELECT {rows} FROM ({by_others} LIMIT {many}) AS candidates ORDER BY far, record_id, number LIMIT %s
+        SELECT * FROM (SELECT {rows} FROM ({by_others} LIMIT {many}) AS candidates OFFSET 0) AS scored
+        ORDER BY {order} LIMIT %s
     ) AS others"""
 _ROWS = """
     record_id, number, text, metadata, start_at, end_at, {stored} AS stored,
     lex {unlike} (SELECT lex FROM query) AS far"""
+
+# As all stores compare scores, so that a longer list begins like a shorter one. OFFSET 0 keeps the planner from
+# computing the score twice.
+_ORDER = "round(far * 10000), record_id, number"
 
 # Without a condition, rows with a term that half of the table has are found faster without an index.
 _HAVING = """
@@ -180,6 +187,7 @@ def statement(
         "many": literal(max(_MOST, _TIMES * k)),
         "some": literal(max(_EXACT, _TIMES * k)),
         "deep": literal(k > _BUDGET),
+        "order": sql.SQL(_ORDER),
         "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
     }
     bound: list[object] = [*asked(terms), *table.names, *table.names]

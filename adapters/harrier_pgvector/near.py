@@ -31,19 +31,24 @@ _MORE, _TIMES = 10, 2
 # would compile the statement and start workers.
 UNPLANNED = {"jit": "off", "max_parallel_workers_per_gather": "0"}
 
-# The rows of a search. No index contains the sum, so none is used to order all rows.
+# The rows of a search. Distances that are equal to six decimals are in the order of their keys, so that a longer list
+# begins like a shorter one; no index contains what is rounded, so none is used to order all rows. An index returns some
+# more than k, as equal ones may follow.
 _ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
 _NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
 _NEAR_BY_SIGN = """
-    SELECT {rows} FROM (
-        SELECT * FROM {table} WHERE {where}
-        ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
-    ) AS candidates ORDER BY far LIMIT %s"""
-_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY {far} + 0::float8 LIMIT %s"
+    SELECT * FROM (
+        SELECT {rows} FROM (
+            SELECT * FROM {table} WHERE {where}
+            ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
+        ) AS candidates OFFSET 0
+    ) AS compared ORDER BY round(far * 1000000), record_id, number LIMIT %s"""
+_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY round({far} * 1000000), record_id, number LIMIT %s"
 _NEAR_OR_ALL = """
     WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
-    SELECT * FROM near WHERE (SELECT enough FROM enough)
-    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far LIMIT %s"""
+    SELECT * FROM (
+        SELECT * FROM near WHERE (SELECT enough FROM enough) UNION ALL SELECT * FROM ({otherwise}) AS compared
+    ) AS found ORDER BY round(far * 1000000), record_id, number LIMIT %s"""
 
 
 def request(opened: Opened, search: Search) -> Request:
@@ -109,7 +114,8 @@ def statement(
         near = table.format(_NEAR_BY_SIGN, differing=table.operator("<~>"), **parts)
         bound: list[object] = [written, *values, written, _candidates(k), k]
     else:
-        near, bound = table.format(_NEAR, **parts), [written, *values, written, enough]
+        limit = enough if values else max(enough, k + _MORE)  # under a condition, each one more takes long to find
+        near, bound = table.format(_NEAR, **parts), [written, *values, written, limit]
     otherwise = table.format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
     return table.format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, enough, *of_all, k]
 

@@ -15,7 +15,7 @@ from harrier_qdrant.points import Found
 
 # Qdrant returns equal scores in varying order, and any of them at the cut-off. So more are requested than are wanted,
 # until the last score is lower, or too many are equal.
-_SCORED = 4  # decimals to which scores are compared
+_COSINE, _BM25 = 6, 4  # decimals to which scores are compared
 _SPARE, _MOST_EQUAL = 10, 250
 
 # How many chunks, with their texts, an answer may have because others did not count; or this many times k.
@@ -28,13 +28,16 @@ class Loop(ABC):
     Those that would need an answer of more than that are left for `scanning.scan`.
     """
 
+    _decimals: int  # to which scores are compared
+
     def __init__(self, queries: Mapping[int, Query], number: int, k: int, most: int, where: Condition | None) -> None:
         """Take queries by the positions of their matches, `number` in all; their filters are made here.
 
-        most: how many chunks with the best scores the k best are among.
+        most: how many chunks with the best scores the k best are among, if they are found in parts.
         """
         self._k = k
         self._most = most
+        self._longest = k + _MOST_EQUAL
         self._where = where
         self._compiled: Compiled = compile_condition(where)
         self._rows = list(queries)  # those still being searched for
@@ -69,12 +72,25 @@ class Loop(ABC):
             self.matches[row] = self._best(found)
 
     @abstractmethod
+    def _match(self, found: Found) -> Match:
+        """Return a chunk as a match."""
+
     def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
         """Return whether enough was found, although there may be more."""
+        if len(met) < self._k:
+            return False
+        return self._score(found[-1]) < self._score(met[self._k - 1]) or query.limit >= self._longest
 
-    @abstractmethod
     def _best(self, met: Sequence[Found]) -> list[Match]:
-        """Return the best of the chunks that meet the condition."""
+        """Return the best of the chunks that meet the condition; equal ones are in the order of their keys."""
+        matches = [self._match(each) for each in met]
+        return sorted(matches, key=self._order)[: self._k]
+
+    def _order(self, match: Match) -> tuple[float, str, int]:
+        return -round(match.score, self._decimals), match.record_id, match.number
+
+    def _score(self, found: Found) -> float:
+        return round(found.score, self._decimals)
 
     def goes_on(self, answers: Sequence[Sequence[Found]]) -> bool:
         """Take the answers to `queries`, and return whether there are more in `queries` now."""
@@ -104,29 +120,33 @@ class Loop(ABC):
         return replace(query, limit=limit)
 
     def _next(self, limit: int) -> int:
-        """Return the next limit; a lower one, or the same, if an answer would become too large."""
-        return min(4 * limit, max(_LARGEST, _TIMES * self._k))
+        """Return the next limit; a lower one, or the same, if an answer would become too large.
+
+        It is no higher than needed to finish, because each point brings its text.
+        """
+        return min(4 * limit, self._longest if limit < self._longest else max(_LARGEST, _TIMES * self._k))
 
 
 class SearchLoop(Loop):
-    """A search by vector."""
+    """A search by vector. One more is requested than is wanted, which is equal to the last hardly ever."""
+
+    _decimals = _COSINE
 
     def __init__(self, search: Search) -> None:
         queries = {
-            row: Query(vector, search.k, None, search.exact, search.with_vectors, search.ef)
+            row: Query(vector, search.k + 1, None, search.exact, search.with_vectors, search.ef)
             for row, vector in enumerate(search.vectors)
         }
-        super().__init__(queries, len(search.vectors), search.k, search.k, search.where)
+        super().__init__(queries, len(search.vectors), search.k, search.k + _SPARE, search.where)
 
-    def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:  # noqa: ARG002
-        return len(met) >= self._k
-
-    def _best(self, met: Sequence[Found]) -> list[Match]:
-        return [each.match() for each in met[: self._k]]
+    def _match(self, found: Found) -> Match:
+        return found.match()
 
 
 class WordLoop(Loop):
     """A search by word; a query without terms finds nothing, and is not sent."""
+
+    _decimals = _BM25
 
     def __init__(self, search: WordSearch) -> None:
         limit = search.k + _SPARE
@@ -137,19 +157,5 @@ class WordLoop(Loop):
         }
         super().__init__(queries, len(search.terms), search.k, search.k + _MOST_EQUAL, search.where)
 
-    def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
-        if len(met) < self._k:
-            return False
-        return _scored(found[-1]) < _scored(met[self._k - 1]) or query.limit >= self._most
-
-    def _next(self, limit: int) -> int:
-        """Return a limit no higher than needed to finish, because each point brings its text."""
-        return min(4 * limit, self._most) if limit < self._most else super()._next(limit)
-
-    def _best(self, met: Sequence[Found]) -> list[Match]:
-        matches = [each.match_by_words() for each in met]
-        return sorted(matches, key=lambda each: (-round(each.score, _SCORED), each.record_id, each.number))[: self._k]
-
-
-def _scored(found: Found) -> float:
-    return round(found.score, _SCORED)
+    def _match(self, found: Found) -> Match:
+        return found.match_by_words()

@@ -6,6 +6,7 @@ StoreContract includes these tests and their fixtures.
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -59,6 +60,19 @@ class FindingContract:
         assert [match.id for match in library.search("bread", k=50, min_score=least)] == whole[:4]
         [many] = library.search_many(["bread"], k=3, offset=2)
         assert [match.id for match in many] == whole[2:5]
+
+    def test_pages_of_equal_matches(self, index: Index) -> None:
+        """Equal scores are in the order of their keys, so that pages neither repeat a match nor lose one."""
+        chance = random.Random(4)
+        names = [f"same {at:03}" for at in range(80)]
+        shuffled = chance.sample(names, len(names))
+        for some in (shuffled[at::3] for at in range(3)):
+            index.ingest(Record(name, "a note that is there many times") for name in some)
+        index.ingest(Record(f"other {at:03}", f"another note, on {at} rivers") for at in range(30))
+        for exact in (False, True):
+            query = "a note that is there many times"
+            pages = [index.search(query, k=7, offset=at, exact=exact) for at in range(0, 70, 7)]
+            assert [match.record_id for page in pages for match in page] == names[:70]
 
     def test_neighbours(self, library: Index) -> None:
         """A match gets the chunks before and after it in its record, as far as there are any, or the whole record."""

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from heapq import nsmallest
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -22,6 +23,8 @@ from harrier_core.store import Facts, Hashes, Lists, Stored, Write, Written
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_COSINE, _BM25 = 6, 4  # decimals to which scores are compared; equal ones are in the order of their keys
 
 
 class MemoryStore:
@@ -143,11 +146,12 @@ class MemoryStore:
         if not stored:
             return [[] for _ in search.vectors]
         cosines = search.vectors @ np.stack([each.vector for each in stored]).T  # (queries, chunks)
-        found = [np.argsort(-row, kind="stable")[: search.k].tolist() for row in cosines]
-        return [
-            [_match(stored[at], float(row[at]), with_vector=search.with_vectors) for at in own]
-            for row, own in zip(cosines, found, strict=True)
-        ]
+        keys = [_key(each.chunk) for each in stored]
+        found = []
+        for row in cosines.tolist():
+            best = nsmallest(search.k, range(len(keys)), key=lambda at: (-round(row[at], _COSINE), keys[at]))
+            found.append([_match(stored[at], row[at], with_vector=search.with_vectors) for at in best])
+        return found
 
     def keywords_problem(self) -> str | None:
         """Return None if the store keeps the words of chunks, or else what to do."""
@@ -178,9 +182,11 @@ class MemoryStore:
         met = [at for at, each in enumerate(every) if meets(each.chunk.metadata, search.where)]
         found = []
         for asked in search.terms:
-            scores = ((_bm25(asked, terms[at], rarity), at) for at in met)
-            best = sorted(((score, at) for score, at in scores if score), key=lambda each: -each[0])
-            found.append([_worded(every[at], score, search) for score, at in best[: search.k]])
+            scores = {at: _bm25(asked, terms[at], rarity) for at in met}
+            having = [at for at, score in scores.items() if score]
+            order = {at: (-round(scores[at], _BM25), _key(every[at].chunk)) for at in having}
+            best = nsmallest(search.k, having, key=order.__getitem__)
+            found.append([_worded(every[at], scores[at], search) for at in best])
         return list(zip(found, near, strict=True))
 
     def _terms(self, chunk: Chunk) -> Mapping[int, float]:
@@ -218,6 +224,10 @@ class MemoryStore:
 
 def _missing() -> StoreMissing:
     return StoreMissing("there is nothing in this store; ingest something into it first")
+
+
+def _key(chunk: Chunk) -> tuple[str, int]:
+    return chunk.record_id, chunk.number
 
 
 def _rarity(terms: Sequence[Mapping[int, float]]) -> Mapping[int, float]:

@@ -134,6 +134,16 @@ class WordingContract(InAPlace):
         for _ in range(50):
             assert _ids(index.search("bread river signal", 20, mode=mode)) == once
 
+    def test_a_longer_list_begins_like_a_shorter_one(self, index: Index) -> None:
+        """Scores that are equal to four decimals are in the order of their keys, whatever the number of matches."""
+        records = [*made(200, 6), *(Record(f"same {at:02}", "bread mountain") for at in range(40))]
+        index.ingest(random.Random(5).sample(records, len(records)))
+        for query in ("bread", "bread river", "mountain", "AB-1234 мост"):
+            whole = _ids(index.search(query, 60, mode="keyword"))
+            for k in (1, 2, 3, 5, 8, 13, 21, 34, 55):
+                assert _ids(index.search(query, k, mode="keyword")) == whole[:k]
+                assert _ids(index.search(query, 2, offset=k, mode="keyword")) == whole[k : k + 2]
+
     def test_every_search(self, index: Index) -> None:
         """Single, multiple, diverse and async searches, with pages and neighbours, find the same."""
         index.ingest(made(80, 3))

@@ -64,15 +64,15 @@ def test_only_incomplete_queries_are_repeated(stub: Stub, index: Index) -> None:
     bread, river = index.search_many(["bread", "river"], k=3, where={"topic": {"$contains": "foo"}})
     assert {match.metadata["topic"] for match in [*bread, *river]} == {"food"}
     assert (len(bread), len(river)) == (3, 3)
-    assert stub.counts == {"get": 3, "query_batch": 3}
-    assert len(stub.params) == 2 + 1 + 1  # 3, 12 and 48 points of the one; 3 of the other
+    assert stub.counts == {"get": 2, "query_batch": 2}
+    assert len(stub.params) == 2 + 1  # 4 and 16 points of the one; 4 of the other
 
 
 def test_large_batches_are_divided(stub: Stub, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are divided by request and response size, and each query gets its answer."""
     queries = [f"{word} number {n}" for n in range(4) for word in ("bread", "river")]
     together = index.search_many(queries, k=2)
-    monkeypatch.setattr(server_backend, "_MOST_FOUND", 6)
+    monkeypatch.setattr(server_backend, "_MOST_FOUND", 9)  # of one more than k for each
     assert index.search_many(queries, k=2) == together
     assert stub.counts["query_batch"] == 1 + 3
     monkeypatch.undo()

@@ -105,7 +105,7 @@ def test_no_answer_is_large(index: Index, name: str, monkeypatch: pytest.MonkeyP
             assert name == "keyword" or ids(found) == ids(wanted)  # of equal scores, a store may find any
     assert seen.fields
     assert all(fields is not None and "page_content" not in fields for fields in seen.fields)
-    assert max(seen.limits) <= {"dense": 16, "keyword": 4 + 12, "hybrid": 50 + 12, "all": 100}[name]
+    assert max(seen.limits) <= {"dense": 16, "keyword": 4 + 12, "hybrid": 50 + 12, "all": 100 + 12}[name]
 
 
 def test_points_of_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:

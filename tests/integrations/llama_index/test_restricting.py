@@ -13,7 +13,7 @@ from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQu
 from llama_index.vector_stores.harrier import HarrierVectorStore
 from longest import Longest
 
-from harrier_core import Chunking, Encoder, Index
+from harrier_core import Chunking, Encoder, Index, SettingError
 from harrier_core.store import Stored
 from harrier_core.testing import MemoryStore
 
@@ -116,6 +116,37 @@ def test_few_of_many(store: HarrierVectorStore, mode: str) -> None:
         assert longest.asked[0] == ("bread", 3)
         pages = [found("far", "text 3", "text 4", offset=offset) for offset in (0, 2)]
         assert {*pages[0], *pages[1]} == {"far", "text 3", "text 4"}
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "sparse", "text_search"])
+def test_nodes_far_down_a_list(store: HarrierVectorStore, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """A search by word that would read very many nodes is refused; if all nodes are found, it ends."""
+    monkeypatch.setattr("llama_index.vector_stores.harrier.restricting._DEEPEST", 60)
+    depths: list[int] = []
+    search = store.client.search
+
+    def noted(*args: Any, **options: Any) -> Any:
+        depths.append(options["k"])
+        return search(*args, **options)
+
+    monkeypatch.setattr(store.client, "search", noted)
+    store.add([*texts(100), TextNode(id_="far", text="bread " + 40 * "river sand ")])
+
+    def asked(*ids: str) -> list[str]:
+        depths.clear()
+        query = VectorStoreQuery(
+            query_str="bread", mode=VectorStoreQueryMode(mode), similarity_top_k=10, node_ids=list(ids)
+        )
+        return store.query(query).ids or []
+
+    assert set(asked("text 0", "text 6")) == {"text 0", "text 6"}
+    assert max(depths) <= 60
+    assert asked("absent") == []
+    with pytest.raises(
+        SettingError, match=r"only 1 of 2 nodes in node_ids are among the 60 best by word for.*; use the mode 'd"
+    ):
+        asked("text 0", "far")
+    assert max(depths) <= 60
 
 
 def test_expanded(encoder: Encoder) -> None:

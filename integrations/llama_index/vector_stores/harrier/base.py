@@ -143,7 +143,8 @@ class HarrierVectorStore(Writing):
         query: 1 is the vector alone, 0 the words alone; by default 2/3, and 1/4 if the query has a code, such as a part
         number. Instead of similarity_top_k, hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many
         the other two; how deep HYBRID looks into either list is up to the Index. node_ids of a query restrict it to
-        these nodes. Those of IndexNodes and ImageNodes alone do not exclude nodes of other kinds: a VectorStoreIndex
+        these nodes; if too few of them are among the 10,000 best by word, HYBRID, SPARSE and TEXT_SEARCH raise
+        SettingError. Those of IndexNodes and ImageNodes alone do not exclude nodes of other kinds: a VectorStoreIndex
         sends the ids of all that it has.
 
         offset: how many to skip. score_threshold: leave out nodes of a lower similarity. exact: compare all, even if

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from llama_index.vector_stores.harrier.nodes import is_listed
 
-from harrier_core import Index, Match
+from harrier_core import Index, Match, SettingError
 from harrier_core.options import Options
 
 if TYPE_CHECKING:
     from llama_index.vector_stores.harrier.queries import Asked
 
 _DEEPER = 4  # how much deeper the next search is, if the last one found too few of the nodes
+# How deep a search by word looks for nodes that a query names. There, nodes cannot be compared alone, because only a
+# store knows how rare a word is, and longer lists take seconds and gigabytes.
+_DEEPEST = 10_000
 _PART = 500  # nodes that are read at once, to learn their kinds
 
 Search = Callable[[dict[str, Any]], list[Match]]
@@ -54,13 +57,23 @@ class Restriction:
         if options.rerank is not None:  # a Reranker has its own scores
             all_of_them["min_score"] = None
         alone = not self.others and options.mode == "dense" and not options.expand
+        by_word = not self.others and options.mode != "dense"
         depth = needed
+        if by_word and len(self.ids) < needed:
+            needed = min(needed, sum(1 for _ in index.read(list(self.ids), query.where)))
+            if not needed:
+                return []
         while not (alone and depth >= len(self.ids)):
             found = search({**all_of_them, "k": depth})
             kept = [match for match in found if self._includes(match)]
             if len(kept) >= needed or len(found) < depth:
                 return options.chosen(query.text or "", kept[:needed])
-            depth *= _DEEPER
+            if by_word and depth >= _DEEPEST:
+                raise SettingError(
+                    f"only {len(kept)} of {needed} nodes in node_ids are among the {depth:,} best by word for this "
+                    "query; use the mode 'default', which compares these nodes only, or filters on metadata instead"
+                )
+            depth = max(depth, min(_DEEPER * depth, _DEEPEST)) if by_word else _DEEPER * depth
         return options.chosen(query.text or "", self._compared(index, query, needed))
 
     def _includes(self, match: Match) -> bool:
