@@ -67,8 +67,8 @@ class Searching(ABC):
     cosine in "dense", BM25 in "keyword", and in "hybrid" its share of the best possible places in both lists, from 0 to
     1.
     keyword_weight: how much the list of words counts in "hybrid", relative to that of vectors; by default 0.5, and 4 if
-    the query has a code, such as a part number. rerank: what reorders the `among` (50) best: a `Reranker`, whose number
-    is then a match's score, or `Diverse`.
+    the query has a code, such as a part number, that the best match by word has too. rerank: what reorders the `among`
+    (50) best: a `Reranker`, whose number is then a match's score, or `Diverse`.
     """
 
     encoder: Embedder

@@ -140,12 +140,12 @@ class HarrierVectorStore(Writing):
         A retriever passes on its `vector_store_kwargs`. The mode HYBRID finds by vector and by word, SPARSE and
         TEXT_SEARCH by word and without the model, if the Index's store was made with keywords=True. A similarity is the
         cosine; by word it is BM25, and in HYBRID the share of the best possible places, from 0 to 1. alpha of a HYBRID
-        query: 1 is the vector alone, 0 the words alone; by default 2/3, and 1/4 if the query has a code, such as a part
-        number. Instead of similarity_top_k, hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many
-        the other two; how deep HYBRID looks into either list is up to the Index. node_ids of a query restrict it to
-        these nodes; if too few of them are among the 10,000 best by word, HYBRID, SPARSE and TEXT_SEARCH raise
-        SettingError. Those of IndexNodes and ImageNodes alone do not exclude nodes of other kinds: a VectorStoreIndex
-        sends the ids of all that it has.
+        query: 1 is the vector alone, 0 the words alone; by default 2/3, and 1/5 if the query has a code, such as a part
+        number, that the best match by word has too. Instead of similarity_top_k, hybrid_top_k says how many nodes
+        HYBRID finds, and sparse_top_k how many the other two; how deep HYBRID looks into either list is up to the
+        Index. node_ids of a query restrict it to these nodes; if too few of them are among the 10,000 best by word,
+        HYBRID, SPARSE and TEXT_SEARCH raise SettingError. Those of IndexNodes and ImageNodes alone do not exclude nodes
+        of other kinds: a VectorStoreIndex sends the ids of all that it has.
 
         offset: how many to skip. score_threshold: leave out nodes of a lower similarity. exact: compare all, even if
         there is an index; ef: how many candidates the HNSW index considers. expand: for a record that the Index has
