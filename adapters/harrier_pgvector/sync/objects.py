@@ -130,6 +130,11 @@ BEGIN
         INSERT INTO {changes} ({names}) SELECT {new_keys} FROM harrier_new AS n;
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO {changes} ({names}) SELECT {old_keys} FROM harrier_old AS o;
+    ELSIF {whole} AND EXISTS (
+        SELECT FROM pg_attribute AS a WHERE a.attrelid = TG_RELID AND a.attgenerated = 'v' AND NOT a.attisdropped
+    ) THEN
+        INSERT INTO {changes} ({names}) SELECT {either_keys}
+        FROM harrier_new AS n FULL JOIN harrier_old AS o ON {same};
     ELSE
         INSERT INTO {changes} ({names}) SELECT {either_keys}
         FROM harrier_new AS n FULL JOIN harrier_old AS o ON {same}
@@ -140,6 +145,7 @@ BEGIN
 END"""
         ).format(
             number=literal(self.number),
+            whole=written("true" if self.source.whole else "false"),
             columns=columns,
             watched=watched,
             changes=self.changes,
@@ -234,7 +240,7 @@ def drop_noticing(number: int) -> list[sql.Composed]:
 
 
 def _watched(alias: str, source: Source) -> sql.Composed:
-    if source.whole:  # including columns that are added later
+    if source.whole:  # including columns that are added later; Postgres refuses this where there are virtual ones
         return sql.SQL("{}.*").format(Name(alias))
     return sql.SQL(", ").join(Name(alias, name) for name in source.watched)
 
