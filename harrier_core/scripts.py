@@ -114,9 +114,8 @@ class _Replaced(dict[int, str]):
 
 def _replacement(letter: str) -> str:
     """Return the ASCII digit for a decimal digit, two letters for a letter that is made of two, or the letter."""
-    if unicodedata.category(letter) == "Nd":
-        return str(unicodedata.decimal(letter))
-    return _TWO.get(_base(letter), letter)
+    digit = unicodedata.decimal(letter, None)
+    return _TWO.get(_base(letter), letter) if digit is None else str(digit)
 
 
 def _base(letter: str) -> str:
