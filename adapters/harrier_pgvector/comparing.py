@@ -88,7 +88,7 @@ class Comparison:
         return self._noting is not None and self._noted(connection)[1] is None
 
     def renew(self) -> bool:
-        """If all records must be compared, begin to note changes again, and return True: nothing can be relied on any more."""
+        """If all records must be compared, note changes again, and return True: nothing can be relied on any more."""
         if not self.connections.run(self.is_stale):
             return False
         self.end()
