@@ -144,7 +144,7 @@ def test_the_number_of_candidates(told: ConnectionPool[Told], table: str) -> Non
         for k, ef, width in ((3, None, "100"), (3, 7, "7"), (3, 1, "3"), (3, 5_000, "1000"), (200, None, "400")):
             Told.bound.clear()
             assert len(opened.search(Search(vectors[:1], k, ef=ef))[0]) == k
-            assert width in Told.bound[0], (k, ef)
+            assert width in next(filter(None, Told.bound)), (k, ef)  # BEGIN binds nothing
         Told.bound.clear()
         opened.search(Search(vectors[:1], 3, ef=7, exact=True))
         assert not any("7" in each for each in Told.bound)

@@ -371,8 +371,8 @@ def test_the_application_name(database: str) -> None:
             store.open(Hashing().space, create=True)
             assert execute(
                 database,
-                "SELECT application_name FROM pg_stat_activity WHERE query LIKE '%pg_extension%'"
-                " AND pid <> pg_backend_pid()",
+                "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() ORDER BY backend_start",
             )[-1:] == [(name,)]
 
 
