@@ -13,7 +13,7 @@ import pytest
 from harrier_server.metrics import Metrics
 from harrier_server.naming import Role
 from harrier_server.service import Service
-from harrier_server.threads import AT_ONCE, COSTLY, WAITING, IndexThreads
+from harrier_server.threads import AT_ONCE, COSTLY, LOOKING_UP, WAITING, IndexThreads
 from harrier_server.turns import Turns
 
 from harrier_core import CachedEncoder, Encoder
@@ -156,14 +156,13 @@ def test_a_cache_that_does_not_answer(encoder: Encoder, held: Held) -> None:
             return asyncio.ensure_future(service.encoded(["a"], Role("query"), CachedEncoder(encoder, Cache(held))))
 
         waiting = [asked(sick, held) for _ in range(100)]
-        while not held.begun:
+        while len(held.begun) < LOOKING_UP:
             await asyncio.sleep(0.01)
         assert len((await asyncio.wait_for(asked(well, free), 30)).vectors) == 1
-        begun = len(held.begun)
         await leave(*waiting)
         held.go.set()
         assert len((await asked(sick, held)).vectors) == 1
-        assert len(held.begun) == begun + 1
+        assert len(held.begun) == LOOKING_UP + 1
         service.close()
 
     asyncio.run(main())
