@@ -142,7 +142,7 @@ def test_a_slow_model_is_written_often() -> None:
     assert report.tokens == sum(encoder.count_tokens([each.text for each in records]))
     assert sum(store.writes) == 300
     assert len(store.writes) > 3
-    assert max(encoder.calls[5:]) > 2 * encoder.calls[0]  # faster than it was thought to be
+    assert max(encoder.calls) > 2 * encoder.calls[0]  # faster than it was thought to be
 
 
 def test_a_fast_model_is_written_by_window() -> None:
