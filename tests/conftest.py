@@ -21,7 +21,7 @@ import harrier_core
 from harrier_core import Encoder
 from harrier_core.testing import ARCHITECTURES, build_model
 
-pytest_plugins = ["databases", "syncs", "telemetry"]
+pytest_plugins = ["databases", "loaded", "syncs", "telemetry"]
 pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import os
 import pickle
 import random
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loaded import loaded_models, models_left
 
 from harrier_core import (
     EmptyText,
@@ -37,20 +37,13 @@ from harrier_core import (
 from harrier_core.decoder import Decoder
 from harrier_core.testing import PROSE, build_model
 
-
-def loaded_models() -> int:
-    """Return how many models are in this process's memory."""
-    gc.collect()
-    return sum(isinstance(each, Decoder) for each in gc.get_objects())
+pytestmark = pytest.mark.usefixtures("few_objects")
 
 
 @pytest.fixture
 def before() -> int:
-    """Return how many models were loaded when the test began."""
-    number = loaded_models()
-    while (later := loaded_models()) < number:
-        number = later
-    return number
+    """Return how many models were loaded when the test began, once those of earlier tests are released."""
+    return models_left(0)
 
 
 # -- results
@@ -77,7 +70,7 @@ def test_no_texts(encoder: Encoder, before: int) -> None:
     ):
         assert vectors.shape == (0, 64)
         assert vectors.dtype == np.float32
-    assert loaded_models() <= before
+    assert models_left(before) <= before
     with pytest.raises(TaskError):
         encoder.encode_queries([], task="no such task")
 
@@ -130,7 +123,7 @@ def test_a_bad_text(encoder: Encoder, before: int, bad: Any, kind: type[InputErr
     for aencode in (encoder.aencode_documents, encoder.aencode_queries):
         with pytest.raises(kind, match=message):
             asyncio.run(aencode(["fine", bad, "fine"]))
-    assert loaded_models() <= before
+    assert models_left(before) <= before
 
 
 def test_all_bad_texts_at_once(encoder: Encoder) -> None:
@@ -227,7 +220,7 @@ def test_construction_loads_nothing(before: int) -> None:
     assert repr(encoder) == "Encoder('/no/such/folder', device='cuda:7', task=Task(instruction='Find birds'))"
     assert repr(Encoder("harrier-270m")) == "Encoder('harrier-270m')"
     encoder.close()
-    assert loaded_models() <= before
+    assert models_left(before) <= before
 
 
 def test_inspection_loads_no_weights(encoder: Encoder, before: int) -> None:
@@ -237,7 +230,7 @@ def test_inspection_loads_no_weights(encoder: Encoder, before: int) -> None:
     assert (encoder.dimensions, encoder.max_tokens, len(encoder.tasks)) == (64, 512, 3)
     assert encoder.space.dimensions == 64
     assert encoder.placement.device == "cpu"
-    assert loaded_models() <= before
+    assert models_left(before) <= before
 
 
 def test_copies_are_settings(built: Callable[..., Path], before: int) -> None:
@@ -290,7 +283,7 @@ def test_the_last_user_releases_the_model(built: Callable[..., Path], before: in
     assert np.array_equal(two.encode_documents(["a"]), expected)
     assert loaded_models() == before + 1
     del two
-    assert loaded_models() <= before
+    assert models_left(before) <= before
 
 
 def test_after_close(built: Callable[..., Path]) -> None:
@@ -328,7 +321,7 @@ def test_threads_load_once(built: Callable[..., Path], before: int) -> None:
         assert max(pool.map(work, range(16))) < 1e-5
     assert loaded_models() == before + 1
     shared.close()
-    assert loaded_models() <= before
+    assert models_left(before) <= before
 
 
 def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
@@ -357,10 +350,7 @@ def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
         encoder.close()
         assert all("closed" in future.result(60) for future in futures)
         waiting.result(60)
-    deadline = time.monotonic() + 60
-    while loaded_models() > before and time.monotonic() < deadline:
-        time.sleep(0.01)  # the abandoned pass may still be running
-    assert loaded_models() <= before
+    assert models_left(before) <= before  # the abandoned pass may still be running
 
 
 def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import json
 import pickle
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loaded import loaded_models, models_left
 from rerankers import AFTER, BEFORE, Card, build_qwen_reranker
 from transformers import Qwen3Model
 
@@ -36,6 +36,8 @@ from harrier_core import (
 )
 from harrier_core.decoder import Decoder
 from harrier_core.testing import AWKWARD, PROSE, MemoryStore
+
+pytestmark = pytest.mark.usefixtures("few_objects")
 
 Edit = Callable[..., None]
 QUERY = "How does a vaccine work?"
@@ -62,11 +64,6 @@ def folder(tmp_path: Path) -> Path:
 def reranker(tied: Path) -> Iterator[QwenReranker]:
     with QwenReranker(tied) as reranker:
         yield reranker
-
-
-def loaded_models() -> int:
-    gc.collect()
-    return sum(isinstance(each, Decoder) for each in gc.get_objects())
 
 
 def spells_no_token(text: str) -> bool:
@@ -273,7 +270,7 @@ def test_callers_share_passes_and_their_model(tied: Path) -> None:
     one.close()
     assert loaded_models() == before + 1
     two.close()
-    assert loaded_models() == before
+    assert models_left(before) == before
     for use in (lambda: one.scores(QUERY, ["a"]), lambda: one.max_tokens):
         with pytest.raises(EncoderClosed, match="this reranker is closed; create a new one with the same settings"):
             use()
