@@ -87,6 +87,7 @@ def test_text_files_first(hub: Hub, client: Client, built: Callable[..., Path], 
     assert hub.requested.count("model.safetensors") == 1
 
 
+@pytest.mark.slow
 def test_a_pinned_revision(hub: Hub, client: Client, built: Callable[..., Path], vector: list[list[float]]) -> None:
     """The requested commit is used, whatever the head is."""
     commit = hub.push(NAME, built("gemma3"))
@@ -155,6 +156,7 @@ def test_no_such_revision(hub: Hub, client: Client, built: Callable[..., Path]) 
     assert message == f"ModelNotFound: the hub has '{NAME}', but not its revision 'v9'"
 
 
+@pytest.mark.slow
 def test_pickled_weights_on_the_hub(hub: Hub, client: Client, tmp_path: Path) -> None:
     """They are refused without being downloaded."""
     folder = build_model(tmp_path / "model", "gemma3")

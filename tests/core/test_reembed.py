@@ -336,6 +336,7 @@ def test_without_workers(store: Any) -> None:
         assert store.beside("_next").space() is None
 
 
+@pytest.mark.slow
 def test_other_chunks(store: Any, new_store: NewStore) -> None:
     """Other chunks need the source, and both places must have the same records."""
     index, wider = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING), Chunking(tokens=40)
@@ -538,6 +539,7 @@ def test_a_connection_lost_during_a_switch(postgres: str, table: str) -> None:
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
 
 
+@pytest.mark.slow
 def test_a_long_reading_transaction(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The switch waits for it in short intervals between which others continue; after too long, it changes nothing."""
     monkeypatch.setattr(comparing, "ATTEMPTS", 2)
@@ -608,6 +610,7 @@ def test_async(store: Any, new_store: NewStore) -> None:
     assert asyncio.run(index.aingest(RECORDS)).written == 0
 
 
+@pytest.mark.slow
 def test_a_grace_period(store: Any, new_store: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers of the old model can read the old place for a while, and write nothing."""
     old, strict = (Index(new_store(), Hashing(), chunking=CHUNKING, grace=each) for each in (60.0, None))

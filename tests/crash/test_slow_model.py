@@ -70,6 +70,7 @@ def test_little_is_lost(program: list[str], tmp_path: Path, pytestconfig: pytest
     assert both[0] == both[1]
 
 
+@pytest.mark.slow
 def test_the_memory_keeps_parts_of_a_long_record(program: list[str], tmp_path: Path) -> None:
     """A record is written as a whole, so its encoded parts are remembered."""
     in_the_book = sum(len(each.text) for each in NOTES[:100]) + len(BOOK.text) // 2

@@ -187,6 +187,7 @@ def below(top: Path, but: Path = Path("/none")) -> dict[Path, tuple[Any, ...]]:
 # -- no side effects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", ["own", pytest.param("nobody", marks=as_root)])
 def test_nothing_outside_of_the_folder_changes(place: Path, user: str) -> None:
     """Parent folders, neighbouring files and the users of the machine stay unchanged."""

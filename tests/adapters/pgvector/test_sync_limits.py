@@ -76,6 +76,7 @@ def test_an_error_of_the_server(database: str, execute: Execute, sync: Any, atte
     assert sync.status().failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["harrier_sync.queue_1", "chunks"])
 @pytest.mark.usefixtures("sync")
 def test_a_statement_timeout(database: str, execute: Execute, attempts: list[object], table: str) -> None:

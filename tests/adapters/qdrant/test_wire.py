@@ -82,6 +82,7 @@ PASSING: dict[str, Fault] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [2])
 def test_too_slow(stub: Stub, index: Index) -> None:
     """A slow request is repeated, and points that were written anyway are not duplicated."""

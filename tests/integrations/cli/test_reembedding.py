@@ -72,6 +72,7 @@ def test_refusals(call: Run, place: str) -> None:
     assert "must be a positive number" in call("reembed", place, "--rate", "0", code=2).stderr
 
 
+@pytest.mark.slow
 def test_other_chunks(call: Run, place: str, other: str) -> None:
     """They need the source, which is ingested into a new place."""
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)

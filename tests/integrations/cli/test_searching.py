@@ -65,6 +65,7 @@ def test_whole_chunks(call: Run, place: str) -> None:
     assert " ".join(LONG.split()) in " ".join(all_of_it.split())
 
 
+@pytest.mark.slow
 def test_pages_of_results(call: Run, place: str) -> None:
     """The second page continues the first; -k counts records, or chunks with --json."""
 

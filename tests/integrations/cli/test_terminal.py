@@ -144,6 +144,7 @@ def test_a_broken_pipe(command: list[str], environment: dict[str, str]) -> None:
     child.stderr.close()
 
 
+@pytest.mark.slow
 def test_the_progress_bar(command: list[str], environment: dict[str, str], tmp_path: Path) -> None:
     """It appears after a second with rate and time left, and disappears at the end."""
     # The time left is known once two files were read at different times, and there is one more to read. The pipe holds

@@ -93,6 +93,7 @@ def watch(command: list[str], environment: dict[str, str], tmp_path: Path) -> It
         each.child.communicate()
 
 
+@pytest.mark.slow
 def test_a_search_says_what_it_loads(
     watch: Callable[..., Watched], place: str, environment: dict[str, str], tmp_path: Path
 ) -> None:

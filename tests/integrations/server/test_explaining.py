@@ -147,6 +147,7 @@ def test_index_information(server: Serving, encoder: Encoder) -> None:
     assert {each["value"] for each in fields["topic"]["values"]} == set(TEXTS)
 
 
+@pytest.mark.slow
 def test_recall(server: Serving) -> None:
     """Recall is 1, because a few chunks are compared exactly."""
     for asked in ({"sample": 20}, {"queries": ["why does bread rise", "sand"], "k": 3}):

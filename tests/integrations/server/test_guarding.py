@@ -102,6 +102,7 @@ def test_allowed_origins_and_hosts(serve: Serve) -> None:
     assert httpx.get(f"{server.url}/health/ready", headers={"Host": "10.0.0.7"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_instructions_if_allowed(serve: Serve) -> None:
     server = serve("--allow-instructions")
     answer = httpx.post(f"{server.url}/v1/embeddings", json={**BODY, "instruction": "Find a recipe"})
@@ -187,6 +188,7 @@ def test_any_body(server: Serving, body: bytes) -> None:
     assert answer.status_code == 200 or answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_deep_nesting(server: Serving) -> None:
     body = b'{"model": "tiny-query", "input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert httpx.post(f"{server.url}/v1/embeddings", content=body).status_code == 400

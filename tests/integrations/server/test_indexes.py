@@ -152,6 +152,7 @@ def test_ingest(server: Serving) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_ingest(server: Serving) -> None:
     """Received records are stored, and the log has no error."""
     line = b'{"id": "a", "text": "text a"}\n'
