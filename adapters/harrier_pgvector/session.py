@@ -212,8 +212,13 @@ def _begun(connection: Connection[Any]) -> Iterator[None]:
 
 
 def _roll_back(connection: Connection[Any]) -> None:
-    if not connection.closed:
+    """Roll back. A connection that cannot do so is lost, and is closed; what failed before says more."""
+    if connection.closed:
+        return
+    try:
         connection.rollback()
+    except psycopg.Error:
+        connection.close()
 
 
 @contextmanager
