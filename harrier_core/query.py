@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+# To how many decimals stores agree. In every store, scores that are equal to so many are in the order of record ids and
+# numbers before a list is cut at k: otherwise pages of results would repeat some and omit others.
+COSINE_DECIMALS, BM25_DECIMALS = 6, 4
+
 # By meaning, by word, or by both.
 Mode = Literal["dense", "keyword", "hybrid"]
 

@@ -10,7 +10,7 @@ from harrier_core.errors import StoreUnsuitable
 from harrier_core.fusion import fused
 from harrier_core.lexical import has_code_of, query_terms
 from harrier_core.options import Options
-from harrier_core.query import WordSearch
+from harrier_core.query import BM25_DECIMALS, WordSearch
 from harrier_core.records import Match
 from harrier_core.store import OpenStore, Worded
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # first by vector and second by word would rank above the code itself.
 _WORDS, _CODES = 0.5, 4.0
 
-_SCORED = 4  # decimals to which the scores of two stores agree
 
 Key = tuple[str, int]
 
@@ -74,7 +73,7 @@ def _fused(near: Sequence[Match], by_word: Sequence[Match], weight: float) -> li
 
 def _ordered(matches: Sequence[Match]) -> list[Match]:
     """Sort best first, and equal scores by key, because each store has its own order for them."""
-    return sorted(matches, key=lambda match: (-round(match.score, _SCORED), _key(match)))
+    return sorted(matches, key=lambda match: (-round(match.score, BM25_DECIMALS), _key(match)))
 
 
 def _key(match: Match) -> Key:

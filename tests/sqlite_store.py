@@ -13,6 +13,7 @@ import numpy as np
 
 from harrier_core import Chunk, EmbeddingSpace, Facts, Hashes, Match, Search, Stored, Write, Written, errors
 from harrier_core.filters import meets
+from harrier_core.query import COSINE_DECIMALS
 
 _CHUNKS = "record_id TEXT, number INT, text TEXT, metadata TEXT, start INT, end INT, hash BLOB, vector BLOB"
 _PUT = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -21,7 +22,7 @@ _DESCRIBE = "UPDATE chunks SET metadata = ?, start = ?, end = ?, hash = ? WHERE 
 
 def _order(found: tuple[float, Stored]) -> tuple[float, str, int]:
     """Return what orders matches: the best first, and equal ones by their keys."""
-    return -round(found[0], 6), found[1].chunk.record_id, found[1].chunk.number
+    return -round(found[0], COSINE_DECIMALS), found[1].chunk.record_id, found[1].chunk.number
 
 
 class SqliteStore:

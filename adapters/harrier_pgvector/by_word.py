@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from harrier_core.query import BM25_DECIMALS
 from harrier_pgvector.filters import Compiled
 from harrier_pgvector.near import UNPLANNED
 from harrier_pgvector.schema import literal
@@ -110,7 +111,7 @@ _ROWS = """
 
 # As all stores compare scores, so that a longer list begins like a shorter one. OFFSET 0 keeps the planner from
 # computing the score twice.
-_ORDER = "round(far * 10000), record_id, number"
+_ORDER = "round(far * {scale}), record_id, number"
 
 # Without a condition, rows with a term that half of the table has are found faster without an index.
 _HAVING = """
@@ -187,7 +188,7 @@ def statement(
         "many": literal(max(_MOST, _TIMES * k)),
         "some": literal(max(_EXACT, _TIMES * k)),
         "deep": literal(k > _BUDGET),
-        "order": sql.SQL(_ORDER),
+        "order": table.format(_ORDER, scale=literal(10**BM25_DECIMALS)),
         "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
     }
     bound: list[object] = [*asked(terms), *table.names, *table.names]

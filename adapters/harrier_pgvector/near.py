@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from harrier_core.query import COSINE_DECIMALS
 from harrier_pgvector.filters import Compiled
+from harrier_pgvector.schema import literal
 from harrier_pgvector.typed import compile_where
 
 if TYPE_CHECKING:
@@ -31,9 +33,8 @@ _MORE, _TIMES = 10, 2
 # would compile the statement and start workers.
 UNPLANNED = {"jit": "off", "max_parallel_workers_per_gather": "0"}
 
-# The rows of a search. Distances that are equal to six decimals are in the order of their keys, so that a longer list
-# begins like a shorter one; no index contains what is rounded, so none is used to order all rows. An index returns some
-# more than k, as equal ones may follow.
+# The rows of a search. Equal ones are in the order of their keys (harrier_core.query); no index contains what is
+# rounded, so none is used to order all rows. An index returns some more than k, as equal ones may follow.
 _ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
 _NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
 _NEAR_BY_SIGN = """
@@ -42,13 +43,13 @@ _NEAR_BY_SIGN = """
             SELECT * FROM {table} WHERE {where}
             ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
         ) AS candidates OFFSET 0
-    ) AS compared ORDER BY round(far * 1000000), record_id, number LIMIT %s"""
-_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY round({far} * 1000000), record_id, number LIMIT %s"
+    ) AS compared ORDER BY round(far * {scale}), record_id, number LIMIT %s"""
+_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY round({far} * {scale}), record_id, number LIMIT %s"
 _NEAR_OR_ALL = """
     WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
     SELECT * FROM (
         SELECT * FROM near WHERE (SELECT enough FROM enough) UNION ALL SELECT * FROM ({otherwise}) AS compared
-    ) AS found ORDER BY round(far * 1000000), record_id, number LIMIT %s"""
+    ) AS found ORDER BY round(far * {scale}), record_id, number LIMIT %s"""
 
 
 def request(opened: Opened, search: Search) -> Request:
@@ -101,9 +102,11 @@ def statement(
     written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form of a float32
     stored = table.stored if with_vectors else sql.SQL("NULL::bytea")
     far = table.format("(embedding {distance} %s::{type})")
+    scale = literal(10**COSINE_DECIMALS)
     parts: dict[str, sql.Composable] = {
         "where": where,
         "far": far,
+        "scale": scale,
         "rows": sql.SQL(_ROWS).format(stored=stored, far=far),
     }
     of_all: list[object] = [written, *values, written, k]
@@ -117,7 +120,7 @@ def statement(
         limit = enough if values else max(enough, k + _MORE)  # under a condition, each one more takes long to find
         near, bound = table.format(_NEAR, **parts), [written, *values, written, limit]
     otherwise = table.format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
-    return table.format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, enough, *of_all, k]
+    return table.format(_NEAR_OR_ALL, near=near, otherwise=otherwise, scale=scale), [*bound, enough, *of_all, k]
 
 
 def _width(table: Table, k: int, ef: int | None = None) -> int:

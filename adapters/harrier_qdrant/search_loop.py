@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harrier_core.filters import Condition, meets
-from harrier_core.query import Search, WordSearch
+from harrier_core.query import BM25_DECIMALS, COSINE_DECIMALS, Search, WordSearch
 from harrier_core.records import Match
 from harrier_qdrant.backend import Query
 from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_ids
@@ -15,7 +15,6 @@ from harrier_qdrant.points import Found
 
 # Qdrant returns equal scores in varying order, and any of them at the cut-off. So more are requested than are wanted,
 # until the last score is lower, or too many are equal.
-_COSINE, _BM25 = 6, 4  # decimals to which scores are compared
 _SPARE, _MOST_EQUAL = 10, 250
 
 # How many chunks, with their texts, an answer may have because others did not count; or this many times k.
@@ -130,7 +129,7 @@ class Loop(ABC):
 class SearchLoop(Loop):
     """A search by vector. One more is requested than is wanted, which is equal to the last hardly ever."""
 
-    _decimals = _COSINE
+    _decimals = COSINE_DECIMALS
 
     def __init__(self, search: Search) -> None:
         queries = {
@@ -146,7 +145,7 @@ class SearchLoop(Loop):
 class WordLoop(Loop):
     """A search by word; a query without terms finds nothing, and is not sent."""
 
-    _decimals = _BM25
+    _decimals = BM25_DECIMALS
 
     def __init__(self, search: WordSearch) -> None:
         limit = search.k + _SPARE

@@ -16,15 +16,13 @@ from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, Wro
 from harrier_core.filters import Condition, meets
 from harrier_core.layout import StoreLayout
 from harrier_core.lexical import Terms, document_terms
-from harrier_core.query import Search, WordSearch
+from harrier_core.query import BM25_DECIMALS, COSINE_DECIMALS, Search, WordSearch
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts, Hashes, Lists, Stored, Write, Written
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_COSINE, _BM25 = 6, 4  # decimals to which scores are compared; equal ones are in the order of their keys
 
 
 class MemoryStore:
@@ -149,7 +147,7 @@ class MemoryStore:
         keys = [_key(each.chunk) for each in stored]
         found = []
         for row in cosines.tolist():
-            best = nsmallest(search.k, range(len(keys)), key=lambda at: (-round(row[at], _COSINE), keys[at]))
+            best = nsmallest(search.k, range(len(keys)), key=lambda at: (-round(row[at], COSINE_DECIMALS), keys[at]))
             found.append([_match(stored[at], row[at], with_vector=search.with_vectors) for at in best])
         return found
 
@@ -184,7 +182,7 @@ class MemoryStore:
         for asked in search.terms:
             scores = {at: _bm25(asked, terms[at], rarity) for at in met}
             having = [at for at, score in scores.items() if score]
-            order = {at: (-round(scores[at], _BM25), _key(every[at].chunk)) for at in having}
+            order = {at: (-round(scores[at], BM25_DECIMALS), _key(every[at].chunk)) for at in having}
             best = nsmallest(search.k, having, key=order.__getitem__)
             found.append([_worded(every[at], scores[at], search) for at in best])
         return list(zip(found, near, strict=True))
